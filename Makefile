@@ -1,0 +1,53 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+LOCK_ARGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
+
+.PHONY: help setup run test check format evidence lock clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+setup: $(STAMP)  ## Virtual environment with the locked dependencies
+
+$(STAMP): requirements-dev.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "python3 was not found: install Python 3.11 or newer, or name one with make PYTHON=/path/to/python3" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1), 3.11 or newer is needed: name one with make PYTHON=/path/to/python3" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install the package python3-venv (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 2; }
+	@echo "Setting up .venv (about a minute the first time) ..."
+	@test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup  ## Everything on embedded servers, in the foreground: Ctrl-C stops it
+	@exec $(BIN)/kata up
+
+test: setup  ## The whole suite, on real servers
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: setup  ## Everything CI checks beside the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/hadolint Dockerfile.api Dockerfile.projector
+	$(BIN)/docker-compose config --quiet
+	$(BIN)/python -m devstack.alembic_check
+
+format: setup  ## Let ruff format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+evidence: setup  ## Write EVIDENCE.md from running servers (needs Debian's package index; about ten minutes)
+	$(BIN)/python -m benchmarks.evidence
+
+clean:  ## Remove what was generated here (not the data in .kata)
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+
+lock: setup  ## Resolve the dependencies again and write both lock files
+	$(BIN)/uv pip compile $(LOCK_ARGS) pyproject.toml --output-file requirements.txt
+	$(BIN)/uv pip compile $(LOCK_ARGS) pyproject.toml --extra dev --extra embedded --extra tracing --output-file requirements-dev.txt

@@ -1,0 +1,93 @@
+"""The answer of a write: it waits as the client prefers and says what can be read."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final, assert_never
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from api.consistency.prefer import Preference
+from api.consistency.settlements import Settlements, Visibility
+from api.consistency.token import HEADER_NAME, PATTERN, Token
+from api.consistency.waker import Waker
+from api.problems import RETRY_AFTER_HEADERS
+from api.unit_of_work import Committed
+
+RETRY_AFTER_SECONDS = "1"
+
+# What every write that succeeds answers, for the OpenAPI document.
+WRITE_HEADERS: Final[dict[str, Any]] = {
+    HEADER_NAME: {
+        "description": "Names this write: a GET that sends it back sees at least this write",
+        "required": True,
+        "schema": {"type": "string", "pattern": PATTERN},
+    },
+    "Preference-Applied": {
+        "description": "Which preferences of Prefer were honoured (RFC 7240)",
+        "schema": {"type": "string", "examples": ["respond-async", "wait=10"]},
+    },
+}
+
+
+class Consistency:
+    """Bound to one request: its preference, and where settlements are announced."""
+
+    def __init__(self, request: Request, preference: Preference, settlements: Settlements, waker: Waker) -> None:
+        self._request = request
+        self.preference = preference
+        self._settlements = settlements
+        self._waker = waker
+
+    async def answer(
+        self, committed: Committed, body: BaseModel, status: int, headers: Mapping[str, str] | None = None
+    ) -> JSONResponse:
+        """Wake the relay, wait as preferred, and answer `status`, or 202 when the write cannot be read yet."""
+        if not committed.settled:
+            self._waker.wake(committed.message_id)
+        fields = self._request.scope["log_fields"]
+        fields.update(message_id=committed.message_id, commit_seconds=round(committed.seconds, 6))
+        if committed.settled is not None:
+            fields.update(repeated=True)
+        begun = time.perf_counter()
+        token = Token(committed.installation, committed.message_id)
+        visibility = (
+            Visibility.VISIBLE
+            if committed.settled
+            else await self._settlements.wait(token, self.preference.wait_seconds)
+        )
+        fields.update(visibility=visibility.value, wait_seconds=round(time.perf_counter() - begun, 6))
+        answer = JSONResponse(body.model_dump(mode="json"), status, headers=dict(headers or {}))
+        answer.headers[HEADER_NAME] = token.encode()
+        if self.preference.applied:
+            answer.headers["Preference-Applied"] = self.preference.applied
+        match visibility:
+            case Visibility.VISIBLE:
+                pass
+            case Visibility.PENDING:
+                answer.status_code = 202
+                answer.headers["Projection-Status"] = "pending"
+                answer.headers["Retry-After"] = RETRY_AFTER_SECONDS
+            case Visibility.FAILED:
+                answer.status_code = 202
+                answer.headers["Projection-Status"] = "failed"
+            case _:
+                assert_never(visibility)
+        return answer
+
+
+def accepted(model: type[BaseModel], headers: Mapping[str, Any] | None = None) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of the 202 that every write may answer, with the `headers` of its success."""
+    return {
+        202: {
+            "model": model,
+            "description": "Done, but it cannot be read yet (or, with Projection-Status: failed, not until an "
+            "operator acts). Not an error: do not repeat it.",
+            "headers": {
+                "Projection-Status": {"required": True, "schema": {"type": "string", "enum": ["pending", "failed"]}},
+                **RETRY_AFTER_HEADERS,
+                **(headers or {}),
+            },
+        }
+    }

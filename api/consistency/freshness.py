@@ -1,0 +1,80 @@
+"""Reads that see at least one write: wait for its message, then read at or after MongoDB's time of that moment."""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api.consistency.settlements import CHECK_SECONDS, Settlements
+from api.consistency.token import Token
+from api.consistency.waker import Waker
+from api.errors import ProjectionFailedError, ProjectionPendingError, TokenError
+from shared.mongo_time import MongoTime
+from shared.outbox.lookup import LOOK_UP, MAKE_AWAITED
+
+FIRST_PAUSE_SECONDS: Final = 0.01
+PENDING: Final = frozenset({"pending", "retrying"})
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """What PostgreSQL says of a token's message, in one snapshot."""
+
+    installation: UUID
+    state: str
+    operation_time: int | None
+    cluster_time: bytes | None
+
+    @property
+    def time(self) -> MongoTime | None:
+        """MongoDB's time after the last settled batches."""
+        if self.operation_time is None or self.cluster_time is None:
+            return None
+        return MongoTime(self.operation_time, self.cluster_time)
+
+
+class Freshness:
+    """Waits for the messages that tokens name. A token whose message is settled costs one statement."""
+
+    def __init__(self, engine: AsyncEngine, settlements: Settlements, waker: Waker) -> None:
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._settlements = settlements
+        self._waker = waker
+
+    async def moment_of(self, token: Token, seconds: float) -> MongoTime | None:
+        """Return the time at or after which reads see the token's write, waiting for it at most `seconds`.
+
+        None when MongoDB has told no time yet. Raises TokenError for a token of another installation,
+        ProjectionPendingError when the write does not become visible in time, ProjectionFailedError when it failed.
+        """
+        deadline, pause = time.monotonic() + seconds, FIRST_PAUSE_SECONDS
+        found = await self._look_up(token)
+        if found.state in PENDING:
+            self._waker.wake(token.message_id)
+        # While draining, wait() returns at once: looking again and again would only keep the database busy.
+        while (
+            found.state in PENDING and not self._settlements.is_draining and (left := deadline - time.monotonic()) > 0
+        ):
+            # A message that is claimed just now was not made awaited in time, so its settling is not announced.
+            await self._settlements.wait(token, min(left, pause))
+            pause = min(pause * 2, CHECK_SECONDS)
+            found = await self._look_up(token)
+        if found.state in PENDING:
+            raise ProjectionPendingError
+        if found.state != "settled":
+            raise ProjectionFailedError
+        return found.time
+
+    async def _look_up(self, token: Token) -> LookUp:
+        """Return what became of the message; a pending one is made awaited."""
+        parameters = {"id": token.message_id}
+        async with self._engine.connect() as connection:
+            row = (await connection.exec_driver_sql(LOOK_UP, parameters)).one()
+            found = LookUp(row.installation, row.state, row.operation_time, row.cluster_time)
+            if found.installation != token.installation:
+                raise TokenError("it belongs to another installation")
+            if found.state == "pending":
+                await connection.exec_driver_sql(MAKE_AWAITED, parameters)
+        return found

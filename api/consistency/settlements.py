@@ -1,0 +1,161 @@
+"""Waiting for messages to be settled: one LISTEN connection per process, however many clients wait.
+
+Wait tells the truth: a waiter is armed only after its commit returned, and it is resolved only by the settling
+commit's notification, or by the absence of its row in a snapshot taken after arming.
+"""
+
+import asyncio
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from api import log_events
+from api.consistency.token import Token
+from shared.logs import get_logger
+from shared.outbox.lookup import UNSETTLED
+from shared.postgres import DEAD_CHANNEL, SETTLED_CHANNEL, connect_async
+from shared.settings import Settings
+
+# An answer may come before its waiter is armed; it is remembered for as long as that can take.
+REMEMBER_SECONDS: Final = 5.0
+# A lost notification delays an answer by this much, and loses nothing.
+CHECK_SECONDS: Final = 1.0
+STATEMENT_TIMEOUT_MILLISECONDS: Final = 5_000
+
+_ID: Final = re.compile(r"[0-9]{1,19}")
+
+_log = get_logger("settlements")
+
+
+class Visibility(Enum):
+    """What became of a write's projection when the waiting ended."""
+
+    VISIBLE = "visible"
+    PENDING = "pending"
+    FAILED = "failed"
+
+
+class Settlements:
+    """Knows which messages are settled and wakes those who wait for them. Lives on one event loop."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._waiters: dict[int, set[asyncio.Future[Visibility]]] = {}
+        self._recent: OrderedDict[int, tuple[float, Visibility]] = OrderedDict()
+        self._draining = False
+        self._installation: UUID | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many clients wait now."""
+        return sum(map(len, self._waiters.values()))
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether nobody can wait any more."""
+        return self._draining
+
+    async def wait(self, token: Token, seconds: float) -> Visibility:
+        """Wait until the message is settled or dead, at most `seconds`. To be called after its commit returned."""
+        if token.installation != self._installation:
+            # Message ids start again after a reset: what is remembered of the old ones says nothing of the new.
+            if self._installation is not None:
+                self._recent.clear()
+            self._installation = token.installation
+        message_id = token.message_id
+        known = self._recent.get(message_id)
+        if known:
+            return known[1]
+        if seconds <= 0 or self._draining:
+            return Visibility.PENDING
+        waiter: asyncio.Future[Visibility] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(message_id, set()).add(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                return await waiter
+        except TimeoutError:
+            return Visibility.PENDING
+        finally:
+            waiters = self._waiters[message_id]
+            waiters.discard(waiter)
+            if not waiters:
+                del self._waiters[message_id]
+
+    def drain(self) -> None:
+        """Answer everybody who waits that it is not yet visible, and let nobody wait any more."""
+        self._draining = True
+        for message_id in list(self._waiters):
+            self._wake(message_id, Visibility.PENDING)
+
+    async def listen(self) -> None:
+        """Receive notifications until cancelled, reconnecting for as long as it takes."""
+        async for attempt in _reconnecting("settlements.listener"):
+            with attempt:
+                connection = await connect_async(self._settings, self._name)
+                async with connection:
+                    for channel in (SETTLED_CHANNEL, DEAD_CHANNEL):
+                        await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+                    async for notification in connection.notifies():
+                        visible = notification.channel == SETTLED_CHANNEL
+                        ids = _ids(notification.payload)
+                        self._resolve(dict.fromkeys(ids, Visibility.VISIBLE if visible else Visibility.FAILED))
+
+    async def check(self) -> None:
+        """Look for what a lost notification would have said, until cancelled."""
+        async for attempt in _reconnecting("settlements.check"):
+            with attempt:
+                connection = await connect_async(
+                    self._settings, self._name, statement_timeout=STATEMENT_TIMEOUT_MILLISECONDS
+                )
+                async with connection:
+                    while True:
+                        await asyncio.sleep(CHECK_SECONDS)
+                        await self._check_waiting(connection)
+
+    async def _check_waiting(self, connection: psycopg.AsyncConnection) -> None:
+        waiting = list(self._waiters)
+        if not waiting:
+            return
+        cursor = await connection.execute(UNSETTLED, {"ids": waiting})
+        states: dict[int, str] = dict(await cursor.fetchall())
+        self._resolve({i: Visibility.VISIBLE for i in waiting if i not in states})
+        self._resolve({i: Visibility.FAILED for i in waiting if states.get(i) in {"dead", "discarded"}})
+
+    def _resolve(self, found: Mapping[int, Visibility]) -> None:
+        now = time.monotonic()
+        for message_id, visibility in found.items():
+            self._recent[message_id] = (now, visibility)
+            self._wake(message_id, visibility)
+        while self._recent and next(iter(self._recent.values()))[0] < now - REMEMBER_SECONDS:
+            self._recent.popitem(last=False)
+
+    def _wake(self, message_id: int, visibility: Visibility) -> None:
+        for waiter in self._waiters.get(message_id, ()):
+            if not waiter.done():
+                waiter.set_result(visibility)
+
+
+def _ids(payload: str) -> list[int]:
+    """Return the ids in a notification. Anybody may send one, so what is no id is passed over."""
+    return [int(part) for part in payload.split(",") if _ID.fullmatch(part)]
+
+
+def _reconnecting(part: str) -> AsyncRetrying:
+    def report(state: RetryCallState) -> None:
+        error = state.outcome and state.outcome.exception()
+        _log.warning(log_events.CONNECTION_LOST, connection=part, error=str(error))
+
+    return AsyncRetrying(
+        retry=retry_if_exception_type(psycopg.Error),
+        wait=wait_random_exponential(multiplier=0.1, max=3),
+        before_sleep=report,
+    )

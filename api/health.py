@@ -1,0 +1,96 @@
+"""GET /health, /ready and /metrics."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Literal
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import text
+
+from api.dependencies import Services, State
+
+CHECK_SECONDS = 3.0
+
+# The message with the lowest id is, but for late commits, the oldest; finding it costs one index look-up.
+OLDEST_MESSAGE_AGE = text("""
+    SELECT coalesce((
+        SELECT greatest(extract(epoch FROM clock_timestamp() - created_at), 0) FROM outbox ORDER BY id LIMIT 1
+    ), 0)::float8
+""")
+
+router = APIRouter(tags=["operations"])
+
+
+class Health(BaseModel):
+    """The process is alive."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """How the service and each of its dependencies are."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"status": "ready", "postgres": "ok", "mongo": "ok", "lag_seconds": 0.012}]}
+    )
+
+    status: Literal["ready", "degraded", "not ready"]
+    postgres: str = Field(description="ok, or why it is away")
+    mongo: str = Field(description="ok, or why it is away")
+    lag_seconds: float | None = Field(default=None, description="Age of the oldest write that cannot be read yet", ge=0)
+
+
+@router.get("/health", summary="Is the process alive?")
+async def health() -> Health:
+    """Answer at once, without asking anybody."""
+    return Health()
+
+
+@router.get(
+    "/ready",
+    summary="Can it serve?",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "A dependency is missing"}},
+)
+async def ready(services: State) -> JSONResponse:
+    """Answer how each dependency is, and the relay's lag in seconds. Lag makes it degraded, not unready."""
+    postgres, mongo = await asyncio.gather(_check(_lag(services)), _check(_ping(services)))
+    body: dict[str, Any] = {"status": "ready", "postgres": _describe(postgres), "mongo": _describe(mongo)}
+    if isinstance(postgres, float):
+        body["lag_seconds"] = round(postgres, 3)
+        if postgres >= services.settings.lag_degraded_seconds:
+            body["status"] = "degraded"
+    if isinstance(postgres, Exception) or isinstance(mongo, Exception):
+        return JSONResponse(body | {"status": "not ready"}, 503)
+    return JSONResponse(body)
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+async def metrics() -> Response:
+    """Answer this process's metrics in Prometheus' text format."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _lag(services: Services) -> float:
+    async with services.engine.connect() as connection:
+        lag: float = (await connection.execute(OLDEST_MESSAGE_AGE)).scalar_one()
+        return lag
+
+
+async def _ping(services: Services) -> None:
+    await services.read_models.command("ping")
+
+
+async def _check(check: Coroutine[Any, Any, object]) -> object:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await check
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
+        return error
+
+
+def _describe(outcome: object) -> str:
+    return f"away ({type(outcome).__name__})" if isinstance(outcome, Exception) else "ok"

@@ -1,0 +1,75 @@
+"""All SQL on idempotency keys but for their purge, which is the projector's."""
+
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedError
+from api.idempotency.request_key import RequestKey
+from shared.events.event import Event
+from shared.events.registry import PAYLOADS
+from shared.outbox.lookup import MAKE_AWAITED, UNSETTLED
+from shared.write_model.base import NOW
+from shared.write_model.idempotency_key import IDEMPOTENCY_KEYS, KEPT
+from shared.write_model.installation import Installation
+
+
+async def earlier(session: AsyncSession, request: RequestKey) -> tuple[Event, int, UUID] | None:
+    """Return what this request came to when it was done before: its event, message id and installation.
+
+    If it was not, the key is this transaction's until it ends. Raises IdempotencyKeyInFlightError when it is
+    another's, IdempotencyKeyReusedError when the key came with another body.
+    """
+    # A try-lock: a request that waited for the other would hold one of the few connections meanwhile.
+    locked = await session.scalar(select(func.pg_try_advisory_xact_lock(*request.lock)))
+    # Looked up after the lock, in a snapshot that has what its last holder committed; and also without the lock,
+    # for its holder may be another repetition.
+    found = (
+        await session.execute(
+            select(IDEMPOTENCY_KEYS, select(Installation.id).scalar_subquery().label("installation")).where(
+                IDEMPOTENCY_KEYS.c.principal == request.principal,
+                IDEMPOTENCY_KEYS.c.route == request.route,
+                IDEMPOTENCY_KEYS.c.key == request.key,
+                IDEMPOTENCY_KEYS.c.created_at > NOW - KEPT,
+            )
+        )
+    ).one_or_none()
+    if found is None:
+        if not locked:
+            raise IdempotencyKeyInFlightError
+        return None
+    if found.request_hash != request.request_hash:
+        raise IdempotencyKeyReusedError
+    payload = PAYLOADS[found.event_type].validate_python(found.payload)
+    event = Event(found.aggregate_type, found.aggregate_id, found.aggregate_version, found.event_type, payload)
+    return event, found.message_id, found.installation
+
+
+async def is_settled(session: AsyncSession, message_id: int, *, awaited: bool) -> bool:
+    """Return whether the message is settled. One that is not gets awaited when the client waits for it now."""
+    connection = await session.connection()
+    parameters = {"ids": [message_id], "id": message_id}
+    unsettled = (await connection.exec_driver_sql(UNSETTLED, parameters)).all()
+    if unsettled and awaited:
+        await connection.exec_driver_sql(MAKE_AWAITED, parameters)
+    return not unsettled
+
+
+async def store(session: AsyncSession, request: RequestKey, event: Event, message_id: int) -> None:
+    """Store what the request came to. The caller holds the key, so a row that is there has expired."""
+    statement = insert(IDEMPOTENCY_KEYS).values(
+        principal=request.principal,
+        route=request.route,
+        key=request.key,
+        request_hash=request.request_hash,
+        aggregate_type=event.aggregate_type,
+        aggregate_id=event.aggregate_id,
+        aggregate_version=event.aggregate_version,
+        event_type=event.event_type,
+        payload=event.payload,
+        message_id=message_id,
+    )
+    replaced = {column.name: statement.excluded[column.name] for column in IDEMPOTENCY_KEYS.c if not column.primary_key}
+    await session.execute(statement.on_conflict_do_update(constraint=IDEMPOTENCY_KEYS.primary_key, set_=replaced))

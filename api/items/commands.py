@@ -1,0 +1,62 @@
+"""Commands on items. Each is one transaction: the item, its tags, and exactly one message."""
+
+from api.expected import Expected
+from api.items import repository
+from api.items.schemas import ItemCreate, ItemUpdate
+from api.unit_of_work import Committed, UnitOfWork
+from shared.events.event import deleted
+from shared.events.item import AGGREGATE_TYPE, item_event
+from shared.write_model import Item
+
+KEPT_AS_GIVEN = ("name", "sell_in", "quality", "owner_id")
+
+
+async def create_item(work: UnitOfWork, new: ItemCreate) -> Committed:
+    """Add an item, unless an earlier request has done it. Raises NotFoundError when the owner is unknown."""
+    async with work as session:
+        if earlier := await work.earlier():
+            return earlier
+        owner = await repository.owner(session, new.owner_id)
+        item = Item(
+            name=new.name,
+            description=new.description or None,
+            sell_in=new.sell_in,
+            quality=new.quality,
+            owner_id=owner.id,
+            version=1,
+        )
+        await repository.save(session, item)
+        await repository.add_tags(session, item.id, new.tags)
+        return await work.commit(item_event("created", item, owner, new.tags))
+
+
+async def update_item(work: UnitOfWork, item_id: int, changes: ItemUpdate, expected: Expected) -> Committed:
+    """Change an item. Raises PreconditionFailedError, NotFoundError for the item and for a new owner who is unknown."""
+    async with work as session:
+        item, now = await repository.locked_item(session, item_id)
+        owner = await repository.owner(session, item.owner_id)
+        expected.check((item.version, owner.version))
+        for field in KEPT_AS_GIVEN:
+            value = getattr(changes, field)
+            if value is not None:
+                setattr(item, field, value)
+        if changes.description is not None:
+            item.description = changes.description or None
+        if item.owner_id != owner.id:
+            owner = await repository.owner(session, item.owner_id)
+        if changes.tags is not None:
+            await repository.replace_tags(session, item.id, changes.tags)
+        item.touch(now)
+        await repository.save(session, item)
+        tags = changes.tags if changes.tags is not None else await repository.tags_of(session, item.id)
+        return await work.commit(item_event("updated", item, owner, tags))
+
+
+async def delete_item(work: UnitOfWork, item_id: int, expected: Expected) -> Committed:
+    """Delete an item. Raises NotFoundError, PreconditionFailedError."""
+    async with work as session:
+        item, _ = await repository.locked_item(session, item_id)
+        owner = await repository.owner(session, item.owner_id)
+        expected.check((item.version, owner.version))
+        deleted_at = await repository.delete_item(session, item_id)
+        return await work.commit(deleted(AGGREGATE_TYPE, item_id, item.version + 1, deleted_at))

@@ -1,0 +1,1 @@
+"""Scripts the owner runs inside the API's container."""

@@ -1,0 +1,103 @@
+"""Empty the read models: `python api/scripts/clean_mongo.py`. The one writer of MongoDB beside the projector.
+
+It works under the exclusive lock, so no batch is in flight meanwhile. Aggregates that were deleted while messages of
+theirs are still on their way get a tombstone: a late upsert must not bring them back. Projectors may keep running.
+"""
+
+import sys
+from datetime import UTC, datetime
+from typing import Final
+
+import psycopg
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from shared.installation import Installation, NotMigratedError, mark_read_models, read_installation, unmark_read_models
+from shared.mongo import Document, create_client, ensure_read_models, read_model_database
+from shared.outbox.departed import departed
+from shared.postgres import READ_MODELS_LOCK, connect
+from shared.read_models import READ_MODELS, ReadModel, Tombstone
+from shared.settings import Settings
+
+UNREACHABLE: Final = 3
+NAME: Final = "kata-clean-mongo"
+# A waiting exclusive request stalls the lanes behind it, so it gives up early and tries again.
+LOCK_TIMEOUT_MILLISECONDS: Final = 500
+LOCK_SECONDS: Final = 60
+
+
+def clean(connection: psycopg.Connection, database: Database[Document]) -> dict[str, int]:
+    """Empty the read models and return how many documents each held. `connection` is in autocommit mode."""
+    _lock(connection)
+    try:
+        installation = _installation(connection)
+        # From here to the new mark a projector finds no mark and refuses: half-empty read models are not served on.
+        unmark_read_models(database)
+        counts = {read_model.name: _empty(connection, database, read_model, installation) for read_model in READ_MODELS}
+        if installation:
+            # What MongoDB acknowledged before says nothing of what it will hold.
+            connection.execute("UPDATE projectors SET operation_time = NULL, cluster_time = NULL")
+            mark_read_models(connection, database, installation)
+    finally:
+        connection.execute("SELECT pg_advisory_unlock(%s)", (READ_MODELS_LOCK,))
+    return counts
+
+
+def _lock(connection: psycopg.Connection) -> None:
+    attempts = Retrying(
+        retry=retry_if_exception_type(psycopg.errors.LockNotAvailable),
+        wait=wait_random_exponential(multiplier=0.1, max=2),
+        stop=stop_after_delay(LOCK_SECONDS),
+        reraise=True,
+    )
+    attempts(connection.execute, "SELECT pg_advisory_lock(%s)", (READ_MODELS_LOCK,))
+
+
+def _installation(connection: psycopg.Connection) -> Installation | None:
+    try:
+        return read_installation(connection)
+    except NotMigratedError:  # after `alembic downgrade base`: nobody's read models, and no messages
+        return None
+
+
+def _empty(
+    connection: psycopg.Connection,
+    database: Database[Document],
+    read_model: ReadModel,
+    installation: Installation | None,
+) -> int:
+    count = database[read_model.name].count_documents({"deleted_at": None})
+    database.drop_collection(read_model.name)
+    ensure_read_models(database, (read_model,))
+    now = datetime.now(UTC)
+    tombstones = [
+        dict(Tombstone(_id=aggregate_id, version=version, deleted_at=now))
+        for aggregate_id, version in (departed(connection, read_model) if installation else ())
+    ]
+    if tombstones:
+        database[read_model.name].insert_many(tombstones)
+    return count
+
+
+def main() -> None:
+    """Run the script and say what was done."""
+    settings = Settings.load_or_exit()
+    try:
+        with (
+            connect(settings, NAME, autocommit=True, lock_timeout=LOCK_TIMEOUT_MILLISECONDS) as connection,
+            create_client(settings, NAME) as client,
+        ):
+            counts = clean(connection, read_model_database(client, settings))
+    except psycopg.errors.LockNotAvailable:
+        sys.exit(f"The read models were in use for {LOCK_SECONDS} s, nothing was changed: try again")
+    except (psycopg.OperationalError, PyMongoError) as error:
+        store = "PostgreSQL" if isinstance(error, psycopg.Error) else "MongoDB"
+        sys.stderr.write(f"{store} could not be reached: {' '.join(str(error).split())[:300]}\n")
+        sys.exit(UNREACHABLE)
+    emptied = ", ".join(f"{name} ({count} documents)" for name, count in counts.items())
+    sys.stdout.write(f"Emptied {emptied}. To get them back from PostgreSQL: projector replay\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Tags: read only, counted from the items that carry them."""

@@ -1,0 +1,115 @@
+"""The unit of work: domain rows and exactly one outbox message, one commit, inside the command.
+
+The commit happens before the answer is written. It never happens in the teardown of a dependency, which FastAPI
+runs after the response has been sent.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from api.errors import OutcomeUnknownError
+from api.idempotency import repository as idempotency
+from api.idempotency.request_key import RequestKey
+from shared.events.event import Event
+from shared.outbox.append import append
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A command that is done: its event, the id of the message that carries it, and the installation it is in.
+
+    `seconds` is the time of its transaction, from the wait for a connection to the commit. `settled` is known of what
+    an earlier request did, and None of what was done just now.
+    """
+
+    event: Event
+    message_id: int
+    installation: UUID
+    seconds: float = 0.0
+    settled: bool | None = None
+
+
+class UnitOfWork:
+    """One transaction. `async with work as session:` gives its connection back at the end, whatever happened."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        awaited: bool,
+        trace_context: Mapping[str, str] | None,
+        on_commit: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_commit` is called in the moment in which the commit returns."""
+        self._engine = engine
+        self._on_commit = on_commit
+        self._begun = 0.0
+        self._awaited = awaited
+        self._trace_context = trace_context
+        self._session: AsyncSession | None = None
+        self._request_key: RequestKey | None = None
+
+    def done_once(self, request_key: RequestKey | None) -> Self:
+        """Make this the work of a request that, when it has a key, is done once however often it comes."""
+        self._request_key = request_key
+        return self
+
+    async def __aenter__(self) -> AsyncSession:
+        self._begun = time.perf_counter()
+        self._session = AsyncSession(self._engine, expire_on_commit=False, autoflush=False)
+        return self._session
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Closing rolls back what was not committed.
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def earlier(self) -> Committed | None:
+        """Return what this request came to when it was done before, else None: then nobody does it meanwhile.
+
+        Raises IdempotencyKeyInFlightError, IdempotencyKeyReusedError.
+        """
+        if self._session is None:
+            raise RuntimeError("earlier outside the unit of work")
+        if self._request_key is None:
+            return None
+        found = await idempotency.earlier(self._session, self._request_key)
+        if found is None:
+            return None
+        event, message_id, installation = found
+        settled = await idempotency.is_settled(self._session, message_id, awaited=self._awaited)
+        await self._session.commit()
+        self._on_commit()
+        return Committed(event, message_id, installation, time.perf_counter() - self._begun, settled)
+
+    async def commit(self, event: Event) -> Committed:
+        """Append the one message of this command, store what it came to under the request's key, and commit."""
+        if self._session is None:
+            raise RuntimeError("commit outside the unit of work")
+        message_id, installation = await append(
+            self._session, event, awaited=self._awaited, trace_context=self._trace_context
+        )
+        if self._request_key is not None:
+            await idempotency.store(self._session, self._request_key, event, message_id)
+        try:
+            await self._session.commit()
+        except (DBAPIError, asyncio.CancelledError) as error:
+            raise OutcomeUnknownError from error
+        self._on_commit()
+        return Committed(event, message_id, installation, time.perf_counter() - self._begun)
+
+
+def violated_constraint(error: IntegrityError) -> str | None:
+    """Return the name of the constraint that the server found violated."""
+    return getattr(getattr(error.orig, "diag", None), "constraint_name", None)

@@ -1,0 +1,45 @@
+"""Commands on users. Each is one transaction: the row and exactly one message."""
+
+from api.expected import Expected
+from api.unit_of_work import Committed, UnitOfWork
+from api.users import repository
+from api.users.schemas import UserCreate, UserUpdate
+from shared.events.event import deleted
+from shared.events.user import AGGREGATE_TYPE, user_event
+from shared.write_model import User
+
+
+async def create_user(work: UnitOfWork, new: UserCreate) -> Committed:
+    """Add a user, unless an earlier request has done it. Raises EmailTakenError."""
+    async with work as session:
+        if earlier := await work.earlier():
+            return earlier
+        user = User(name=new.name, email=new.email, version=1)
+        await repository.save(session, user)
+        return await work.commit(user_event("created", user))
+
+
+async def update_user(work: UnitOfWork, user_id: int, changes: UserUpdate, expected: Expected) -> Committed:
+    """Change a user; the projector carries the change into the user's items.
+
+    Raises NotFoundError, PreconditionFailedError, EmailTakenError.
+    """
+    async with work as session:
+        user, now = await repository.locked_user(session, user_id)
+        expected.check((user.version,))
+        if changes.name is not None:
+            user.name = changes.name
+        if changes.email is not None:
+            user.email = changes.email
+        user.touch(now)
+        await repository.save(session, user)
+        return await work.commit(user_event("updated", user))
+
+
+async def delete_user(work: UnitOfWork, user_id: int, expected: Expected) -> Committed:
+    """Delete a user who owns no items. Raises NotFoundError, PreconditionFailedError, UserOwnsItemsError."""
+    async with work as session:
+        user, _ = await repository.locked_user(session, user_id)
+        expected.check((user.version,))
+        deleted_at = await repository.delete_user(session, user_id)
+        return await work.commit(deleted(AGGREGATE_TYPE, user_id, user.version + 1, deleted_at))

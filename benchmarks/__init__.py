@@ -1,0 +1,1 @@
+"""What is measured and shown: `make evidence` writes EVIDENCE.md from here."""

@@ -1,0 +1,166 @@
+"""Everything that one instance runs: databases, migrations, API, projectors; stopped backwards.
+
+What can start at the same time does: mongod elects itself while PostgreSQL starts and migrates. At the end
+the API stops first, so that the projectors drain what it has committed, and the databases last, both at once.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterable
+
+from devstack.addresses import Addresses
+from devstack.applications import (
+    DATABASE,
+    MIGRATE,
+    Application,
+    connection_environment,
+    inherited_environment,
+)
+from devstack.child import Child
+from devstack.databases import ensure_database
+from devstack.errors import ServerError
+from devstack.layout import CHECKOUT, Layout
+from devstack.mongod import Mongod
+from devstack.postgres import Postgres
+from devstack.reporter import Reporter
+from devstack.service import Service
+from devstack.state import InstanceState, ProcessRecord, State
+from devstack.waiting import wait_until
+
+READY_SECONDS = 60.0
+DRAINING = ((signal.SIGTERM, 15.0),)
+LOOK_AGAIN_SECONDS = 0.05  # while something starts
+IDLE_SECONDS = 30.0  # else signals wake us
+
+
+class Stack:
+    """start() it once, look() whenever something may have happened, stop() it always."""
+
+    def __init__(self, layout: Layout, reporter: Reporter, supervisor: ProcessRecord) -> None:
+        self._layout = layout
+        self._reporter = reporter
+        self._supervisor = supervisor
+        self._mongod: Mongod | None = None
+        self._postgres: Postgres | None = None
+        self._migrations: Child | None = None
+        self._services: list[Service] = []
+        self._written: InstanceState | None = None
+
+    def start(self, applications: Iterable[Application], check: Callable[[], object]) -> Addresses:
+        """Return when everything is ready. `check` is called now and then and may raise to give up."""
+        self._reporter.step("Starting PostgreSQL and mongod")
+        self._mongod = Mongod.launch(self._layout.mongod, auth=True, log=self._layout.log("mongod"))
+        self._write_state(State.STARTING)
+        self._postgres = Postgres.start(self._layout.postgres, log=self._layout.log("postgres"))
+        self._write_state(State.STARTING)
+        check()
+        ensure_database(self._postgres.dsn, DATABASE)
+        connections = connection_environment(self._postgres.dsn_of(DATABASE), self._mongod.uri)
+        self._migrations = self._begin_migrations(connections)
+        self._mongod.wait_ready(check)
+        self._finish_migrations(self._migrations, check)
+        self._reporter.step("Starting the API and the projectors")
+        for application in applications:
+            service = Service(application, connections, self._layout.log(application.name))
+            service.start(time.monotonic())
+            self._services.append(service)
+            self._write_state(State.STARTING)
+        for service in self._services:
+            self._wait_for(service, check)
+        self._write_state(State.RUNNING)
+        urls = [service.url for service in self._services]
+        return Addresses(urls[0], urls[1], tuple(urls[1:]), connections["DATABASE_URL"], connections["MONGO_URL"])
+
+    def look(self) -> float:
+        """Restart what ended and return after how many seconds to look again.
+
+        Raises ServerError when it was a database.
+        """
+        for database in (self._postgres, self._mongod):
+            if database and database.child.exit_code is not None:
+                message = f"{database.child.ending}, so everything was stopped; its log is {database.child.log}."
+                raise ServerError(message)
+        for service in self._services:
+            if news := service.look(time.monotonic()):
+                self._reporter.note(news)
+        self._write_state(State.RUNNING)
+        all_run = all(service.state is State.RUNNING for service in self._services)
+        return IDLE_SECONDS if all_run else LOOK_AGAIN_SECONDS
+
+    def stop(self) -> None:
+        """Stop whatever was started. Returns when all of it is gone."""
+        self._write_state(State.STOPPING)
+        if self._migrations:
+            self._migrations.kill()
+        api, projectors = self._services[:1], self._services[1:]
+        _stop_together([service.child for service in api], *DRAINING)
+        _stop_together([service.child for service in projectors], *DRAINING)
+        if self._mongod:
+            self._mongod.request_stop()
+        if self._postgres:
+            self._postgres.stop()
+        if self._mongod:
+            self._mongod.stop()
+
+    def _begin_migrations(self, connections: dict[str, str]) -> Child:
+        self._reporter.step("Migrating the database")
+        return Child.start(
+            "migrations",
+            MIGRATE,
+            log=self._layout.log("migrations"),
+            environment=inherited_environment(connections),
+            death_signal=signal.SIGKILL,
+            directory=CHECKOUT,
+        )
+
+    def _finish_migrations(self, migrations: Child, check: Callable[[], object]) -> None:
+        def ended() -> bool:
+            check()
+            return migrations.exit_code is not None
+
+        wait_until(ended, seconds=READY_SECONDS, failure=f"The migrations hang: see {migrations.log}.")
+        if migrations.exit_code != 0:
+            message = (
+                f"The migrations failed with exit code {migrations.exit_code}: {migrations.last_words()}"
+                f" ({migrations.log})."
+            )
+            raise ServerError(message)
+
+    def _wait_for(self, service: Service, check: Callable[[], object]) -> None:
+        def runs() -> bool:
+            check()
+            self._look_at_start(service)
+            return service.state is State.RUNNING
+
+        child = service.child
+        failure = f"{child.name} was not ready after {READY_SECONDS:.0f} s: see {child.log}."
+        wait_until(runs, seconds=READY_SECONDS, failure=failure)
+
+    def _look_at_start(self, service: Service) -> None:
+        """At the start nothing is restarted: what ends now would end again. Raises ServerError."""
+        if service.child.exit_code is not None:
+            message = f"{service.ending} Its last words: {service.child.last_words()}"
+            raise ServerError(message)
+        service.look(time.monotonic())
+
+    def _write_state(self, state: State) -> None:
+        """Only when it changed: status reads it, and a supervisor that idles should not write."""
+        database_state = State.STARTING if state is State.STARTING else State.RUNNING
+        databases = [
+            ProcessRecord.of(role, server.pid, server.port, database_state)
+            for role, server in (("postgres", self._postgres), ("mongo", self._mongod))
+            if server
+        ]
+        services = [service.record for service in self._services]
+        supervisor = ProcessRecord(**{**vars(self._supervisor), "state": state})
+        new = InstanceState(supervisor, (*databases, *services))
+        if new != self._written:
+            new.write(self._layout.state)
+            self._written = new
+
+
+def _stop_together(children: list[Child], *escalation: tuple[signal.Signals, float]) -> None:
+    for child in children:
+        child.request_stop(escalation[0][0])
+    for child in children:
+        child.stop(*escalation)

@@ -1,0 +1,168 @@
+"""The command `projector`. Thin: each command reads the settings, calls its module, and prints.
+
+Exit codes: 0 good, 1 a finding, 2 usage or configuration, 3 a server could not be reached, 130 interrupted.
+Modules are imported inside the commands, so that --help answers at once.
+"""
+
+import json as json_module
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import Enum
+from typing import Annotated, NoReturn
+
+import typer
+
+FINDING = 1
+USAGE = 2
+UNREACHABLE = 3
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="projector",
+    help="Keeps the read models up to date, and shows, checks and rebuilds them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class ReadModelName(Enum):
+    """The read models as the command line names them."""
+
+    USERS = "users"
+    ITEMS = "items"
+
+
+ReadModelArgument = Annotated[ReadModelName | None, typer.Argument(help="Only this one.", show_default="both")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    *, show: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False
+) -> None:
+    """Keep the read models up to date, and show, check and rebuild them."""
+    if show:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"projector {installed('backend-kata')}")
+        raise typer.Exit
+
+
+@app.command()
+def run() -> None:
+    """Relay messages from the outbox to the read models until SIGTERM, then drain."""
+    from projector.process import Projector
+    from projector.settings import ProjectorSettings
+    from projector.shutdown import StopSignals
+    from shared.logs import configure_logs
+    from shared.telemetry import Tracing
+
+    settings = ProjectorSettings.load_or_exit()
+    configure_logs(settings.log_level, settings.log_format, "projector")
+    tracing = Tracing.of(settings, "projector")
+    signals = StopSignals()
+    signals.install()
+    try:
+        ended_well = Projector(settings, signals.stop, tracing).run()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        _fail(f"{settings.projector_http_host}:{settings.projector_http_port}: {reason}", USAGE)
+    finally:
+        if tracing:
+            tracing.close()
+    if signals.interrupted:
+        sys.exit(INTERRUPTED)
+    sys.exit(0 if ended_well else FINDING)
+
+
+@app.command()
+def replay(read_model: ReadModelArgument = None, *, json: Json = False) -> None:
+    """Rebuild read models from the write model, beside running projectors and clients."""
+    from projector import maintenance
+
+    with reporting_faults():
+        totals = maintenance.replay(_aggregate_types(read_model))
+    text = ", ".join(f"{count:,} {name}" for name, count in totals.items())
+    _print(json, totals, f"Replayed {text}.")
+
+
+@app.command()
+def verify(read_model: ReadModelArgument = None, *, json: Json = False) -> None:
+    """Compare ids and versions on both sides. Exit code 1 when they differ for good."""
+    from projector import maintenance
+
+    with reporting_faults():
+        found = maintenance.verify(_aggregate_types(read_model))
+    for drift in found.examples:
+        typer.echo(str(drift), err=True)
+    _print(json, found.as_json(), found.describe())
+    if found.drift:
+        sys.exit(FINDING)
+
+
+@app.command()
+def status(*, json: Json = False) -> None:
+    """Show what is not settled yet. Exit code 1 when there are dead letters."""
+    from projector import maintenance
+
+    with reporting_faults():
+        now = maintenance.status()
+    _print(
+        json,
+        asdict(now),
+        f"backlog {now.backlog:,}, lag {now.lag_seconds:.1f} s, failures {now.failures:,}, "
+        f"dead letters {now.dead_letters:,}",
+    )
+    if now.dead_letters:
+        sys.exit(FINDING)
+
+
+@contextmanager
+def reporting_faults() -> Iterator[None]:
+    """Turn what went wrong into one sentence and an exit code."""
+    import psycopg
+    from pymongo.errors import PyMongoError
+
+    from projector.deadline import DeadlinePassedError
+    from projector.replay import ReplayRefusedError
+    from projector.subscriber import describe
+    from shared.installation import ForeignReadModelsError, InstallationChangedError, NotMigratedError
+
+    try:
+        yield
+    except (ForeignReadModelsError, InstallationChangedError, NotMigratedError, ReplayRefusedError) as error:
+        _fail(str(error), FINDING)
+    except psycopg.errors.UndefinedTable:
+        _fail(str(NotMigratedError()), FINDING)
+    except psycopg.OperationalError as error:
+        _fail(f"PostgreSQL could not be reached: {describe(error)}", UNREACHABLE)
+    except (PyMongoError, DeadlinePassedError) as error:
+        _fail(f"MongoDB could not be reached: {describe(error)}", UNREACHABLE)
+    except KeyboardInterrupt:
+        _fail("interrupted", INTERRUPTED)
+
+
+def _aggregate_types(read_model: ReadModelName | None) -> tuple[str, ...]:
+    return tuple(name.value.removesuffix("s") for name in ([read_model] if read_model else ReadModelName))
+
+
+def _print(as_json: bool, values: Mapping[str, object], text: str) -> None:  # noqa: FBT001 - the option as it came
+    typer.echo(json_module.dumps(values) if as_json else text)
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    typer.echo(sentence, err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Delivery: messages -> projections -> one bulk write per collection -> an outcome per message.
+
+Of the messages of one aggregate in a batch only the newest is written; the older ones share its fate, because an
+event carries the full state.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Self, assert_never
+
+import pymongo
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.database import Database
+
+from projector.deadline import Deadline
+from projector.outbox import Settlement
+from projector.projections.gate import UnstorableDocumentError, Write, apply, write_of
+from projector.projections.item import owner_of
+from projector.projections.references import BEFORE_ALL, FanOut, correct_owners, fan_out_step
+from projector.projections.registry import PROJECTIONS, Projection, project
+from projector.settings import ProjectorSettings
+from shared.events.registry import UnreadableEventError, read_event
+from shared.mongo import Document
+from shared.mongo_time import MongoTime
+from shared.outbox.message import OutboxMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The read model shows this version or a newer one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """The message itself failed."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """The document is stored; the items that embed it are corrected up to `cursor`."""
+
+    cursor: int
+
+
+Outcome = Settled | Dead | Unfinished
+
+Aggregate = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The result of a batch: the outcome per aggregate, what the gate said, and MongoDB's time afterwards."""
+
+    outcomes: Mapping[Aggregate, Outcome]
+    applied: int
+    stale: int
+    time: MongoTime | None
+
+
+def aggregate_of(message: OutboxMessage) -> Aggregate:
+    """Return the key by which messages belong together."""
+    return message.aggregate_type, message.aggregate_id
+
+
+def coalesce(messages: Iterable[OutboxMessage]) -> list[OutboxMessage]:
+    """Return the newest message of each aggregate."""
+    by_version = sorted(messages, key=lambda message: message.aggregate_version)
+    return list({aggregate_of(message): message for message in by_version}.values())
+
+
+def settlement_of(messages: Iterable[OutboxMessage], outcomes: Mapping[Aggregate, Outcome]) -> Settlement:
+    """Return what becomes of each message: older ones share the fate of the newest of their aggregate."""
+    settled: list[OutboxMessage] = []
+    dead: dict[OutboxMessage, str] = {}
+    unfinished: dict[OutboxMessage, int] = {}
+    for message in messages:
+        outcome = outcomes[aggregate_of(message)]
+        match outcome:
+            case Settled():
+                settled.append(message)
+            case Dead(error):
+                dead[message] = error
+            case Unfinished(cursor):
+                unfinished[message] = cursor
+            case _:
+                assert_never(outcome)
+    return Settlement(settled, dead, unfinished)
+
+
+class Delivery:
+    """Writes batches to the read models. It holds no state between batches."""
+
+    def __init__(self, database: Database[Document], *, fan_out_step: int, fan_out_budget: float) -> None:
+        self._database = database
+        self._fan_out_step = fan_out_step
+        self._fan_out_budget = fan_out_budget
+
+    @classmethod
+    def of(cls, settings: ProjectorSettings, database: Database[Document]) -> Self:
+        """Return a delivery to `database` as the settings say."""
+        return cls(database, fan_out_step=settings.fan_out_step, fan_out_budget=settings.fan_out_budget_seconds)
+
+    def deliver(self, messages: Sequence[OutboxMessage], deadline: Deadline) -> Delivered:
+        """Write what `messages` say and return the outcome of each aggregate.
+
+        Raises a transient error when a server could not do the work; then the whole batch must come again.
+        """
+        by_type: dict[str, list[OutboxMessage]] = {}
+        for message in coalesce(messages):
+            by_type.setdefault(message.aggregate_type, []).append(message)
+        counts = Counter[str]()
+        outcomes: dict[Aggregate, Outcome] = {}
+        # Users come before items, so that the looks of items already see the users of their own batch.
+        with self._database.client.start_session(causal_consistency=True) as session:
+            for aggregate_type, projection in PROJECTIONS.items():
+                batch = by_type.pop(aggregate_type, [])
+                if batch:
+                    found = self._deliver_to(projection, batch, counts, deadline, session)
+                    outcomes |= {(aggregate_type, aggregate_id): outcome for aggregate_id, outcome in found.items()}
+            time = MongoTime.of_session(session)
+        for message in chain.from_iterable(by_type.values()):
+            outcomes[aggregate_of(message)] = Dead(f"unknown aggregate type {message.aggregate_type!r}")
+        return Delivered(outcomes, counts["applied"], counts["stale"], time)
+
+    def _deliver_to(
+        self,
+        projection: Projection,
+        batch: Sequence[OutboxMessage],
+        counts: Counter[str],
+        deadline: Deadline,
+        session: ClientSession,
+    ) -> dict[int, Outcome]:
+        collection = self._database[projection.read_model.name]
+        writes, failed = _project(batch, projection)
+        result = apply(collection, writes, deadline, session)
+        counts.update(applied=result.applied, stale=result.stale)
+        failed |= result.refused
+        outcomes: dict[int, Outcome] = {message.aggregate_id: Settled() for message in batch}
+        outcomes |= {aggregate_id: Dead(error) for aggregate_id, error in failed.items()}
+        outcomes |= {
+            aggregate_id: Settled() for aggregate_id in _superseded(collection, batch, failed, deadline, session)
+        }
+        stored = [write for write in writes if write.aggregate_id not in failed]
+        if projection.owner_field:
+            owners = {write.aggregate_id: write.owner for write in stored if write.owner}
+            refused = correct_owners(self._database, owners, deadline, session)
+            outcomes |= {item_id: Dead(error) for item_id, error in refused.items()}
+        if projection.is_owner:
+            cursors = {message.aggregate_id: message.cursor for message in batch}
+            left, refused = self._fan_out(stored, cursors, deadline, session)
+            outcomes |= {fan_out.owner["id"]: Unfinished(fan_out.cursor) for fan_out in left}
+            outcomes |= {user_id: Dead(error) for user_id, error in refused.items()}
+        return outcomes
+
+    def _fan_out(
+        self,
+        writes: Iterable[Write],
+        cursors: Mapping[int, int | None],
+        deadline: Deadline,
+        session: ClientSession,
+    ) -> tuple[list[FanOut], dict[int, str]]:
+        """Carry owners into their items for as long as the budget allows.
+
+        Returns what is left to do, and the errors of users whom an item could not take, by user id.
+        """
+        # Nothing can embed something older than the first version, and a tombstone is nobody's owner.
+        left = [
+            FanOut(owner_of(write.document), cursors[write.aggregate_id] or BEFORE_ALL)
+            for write in writes
+            if write.version > 1 and "deleted_at" not in write.document
+        ]
+        refused: dict[int, str] = {}
+        budget = Deadline.after(self._fan_out_budget)
+        while left:
+            left, errors = fan_out_step(self._database, left, self._fan_out_step, deadline, session)
+            refused |= errors
+            if budget.has_passed():
+                break
+        return left, refused
+
+
+def _project(batch: Iterable[OutboxMessage], projection: Projection) -> tuple[list[Write], dict[int, str]]:
+    """Return the writes for the gate, and the errors of messages that cannot be read or stored, by aggregate."""
+    writes: list[Write] = []
+    failed: dict[int, str] = {}
+    for message in batch:
+        try:
+            writes.append(write_of(project(read_event(message)), projection.owner_field))
+        except (UnreadableEventError, UnstorableDocumentError) as error:
+            failed[message.aggregate_id] = str(error)
+    return writes, failed
+
+
+def _superseded(
+    collection: Collection[Document],
+    batch: Iterable[OutboxMessage],
+    failed: Mapping[int, str],
+    deadline: Deadline,
+    session: ClientSession,
+) -> set[int]:
+    """Return which of the failed aggregates the read model shows at this version or a newer one all the same."""
+    if not failed:
+        return set()
+    with pymongo.timeout(deadline.remaining()):
+        stored = collection.find({"_id": {"$in": list(failed)}}, {"version": 1}, session=session)
+        versions = {document["_id"]: document["version"] for document in stored}
+    return {m.aggregate_id for m in batch if versions.get(m.aggregate_id, 0) >= m.aggregate_version}

@@ -1,0 +1,250 @@
+"""All SQL on the outbox: claim, settle, backlog, lag.
+
+Claim and settle are two ends of one transaction. The claim deletes and returns; the deletion commits only after
+MongoDB has acknowledged, so a projector that dies in between leaves every message where it was.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import Any, Final, cast
+from uuid import UUID
+
+import psycopg
+from psycopg.adapt import Loader
+from psycopg.rows import TupleRow, class_row, scalar_row
+
+from shared.installation import NotMigratedError
+from shared.mongo_time import MongoTime
+from shared.outbox.message import OutboxMessage
+from shared.postgres import DEAD_CHANNEL, READ_MODELS_LOCK, SETTLED_CHANNEL
+
+# PostgreSQL refuses a notification of 8,000 bytes or more.
+NOTIFICATION_BYTES: Final = 7_900
+
+# Of an error text an operator needs the beginning; some servers append whole documents.
+ERROR_LENGTH: Final = 1_000
+
+# A row of `outbox` is an OutboxMessage.
+COLUMNS: Final = ", ".join(field.name for field in fields(OutboxMessage))
+
+# The subquery is an ARRAY so that the planner deletes by primary key. `id > after` keeps the scan off the dead rows
+# of settled messages, which a long transaction elsewhere can pin by the million.
+CLAIM: Final = f"""
+    DELETE FROM outbox WHERE id = ANY(ARRAY(
+        SELECT id FROM outbox WHERE id > %(after)s ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    )) RETURNING {COLUMNS}
+"""
+
+# The same by the partial index of messages that a client waits for, so that they overtake a bulk import.
+CLAIM_AWAITED: Final = f"""
+    DELETE FROM outbox WHERE id = ANY(ARRAY(
+        SELECT id FROM outbox WHERE awaited AND id > %(after)s ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    )) RETURNING {COLUMNS}
+"""
+
+# The lock comes in a statement of its own: what is read after it is seen by a snapshot taken under it.
+LOCK_READ_MODELS: Final = "SELECT pg_advisory_xact_lock_shared(%(key)s)"
+
+INSTALLATION: Final = "SELECT id FROM installation"
+
+# An effect that is not finished keeps its message, with the cursor where it stands.
+KEEP: Final = """
+    INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, payload, trace_context,
+                        created_at, awaited, cursor)
+    VALUES (%(id)s, %(aggregate_type)s, %(aggregate_id)s, %(aggregate_version)s, %(event_type)s, %(payload)s::jsonb,
+            %(trace_context)s::jsonb, %(created_at)s, %(awaited)s, %(cursor)s)
+"""
+
+BURY: Final = """
+    INSERT INTO outbox_failures (id, aggregate_type, aggregate_id, aggregate_version, event_type, payload,
+                                 trace_context, created_at, state, attempts, error)
+    VALUES (%(id)s, %(aggregate_type)s, %(aggregate_id)s, %(aggregate_version)s, %(event_type)s, %(payload)s::jsonb,
+            %(trace_context)s::jsonb, %(created_at)s, 'dead', 1, %(error)s)
+"""
+
+# Settling a version makes older failures of the same aggregate pointless: the event carries the full state.
+SUPERSEDE: Final = """
+    DELETE FROM outbox_failures AS failure
+    USING unnest(%(types)s::text[], %(ids)s::bigint[], %(versions)s::int[]) AS settled (type, id, version)
+    WHERE failure.aggregate_type = settled.type
+      AND failure.aggregate_id = settled.id
+      AND failure.aggregate_version < settled.version
+"""
+
+# Up to where MongoDB has what this lane settled, for reads with a consistency token; and that the lane is alive.
+ADVANCE: Final = """
+    INSERT INTO projectors (name, operation_time, cluster_time)
+    VALUES (%(name)s, %(operation_time)s, %(cluster_time)s)
+    ON CONFLICT (name) DO UPDATE SET heartbeat = clock_timestamp(),
+        operation_time = coalesce(excluded.operation_time, projectors.operation_time),
+        cluster_time = coalesce(excluded.cluster_time, projectors.cluster_time)
+"""
+
+# The newest time outlives its lane: tokens of what it settled go on being honoured.
+FORGET_LANES: Final = """
+    DELETE FROM projectors
+    WHERE heartbeat < clock_timestamp() - interval '1 day'
+      AND operation_time IS DISTINCT FROM (SELECT max(operation_time) FROM projectors)
+"""
+
+NOTIFY: Final = "SELECT pg_notify(%(channel)s, %(payload)s)"
+
+# Lag is the AGE of the oldest message that is not settled. Dead letters are counted apart and do not age it.
+STATUS: Final = """
+    WITH unsettled AS (
+        SELECT created_at FROM outbox
+        UNION ALL
+        SELECT created_at FROM outbox_failures WHERE state = 'retrying'
+    )
+    SELECT
+        (SELECT count(*) FROM unsettled) AS backlog,
+        coalesce(
+            (SELECT greatest(extract(epoch FROM clock_timestamp() - min(created_at)), 0) FROM unsettled), 0
+        )::float8 AS lag_seconds,
+        (SELECT count(*) FROM outbox_failures WHERE state = 'retrying') AS failures,
+        (SELECT count(*) FROM outbox_failures WHERE state = 'dead') AS dead_letters
+"""
+
+IN_FLIGHT: Final = """
+    SELECT DISTINCT aggregate_id FROM (
+        SELECT aggregate_id FROM outbox WHERE aggregate_type = %(type)s AND aggregate_id = ANY(%(ids)s)
+        UNION ALL
+        SELECT aggregate_id FROM outbox_failures
+        WHERE aggregate_type = %(type)s AND aggregate_id = ANY(%(ids)s) AND state = 'retrying'
+    ) AS messages
+"""
+
+
+class RawJsonLoader(Loader):
+    """Leaves JSON as the bytes that PostgreSQL sent: the payload is decoded once, by the event's own contract."""
+
+    def load(self, data: bytes | bytearray | memoryview) -> bytes:
+        """Return the bytes."""
+        return bytes(data)
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxStatus:
+    """What is not settled: counts, and the age of the oldest in seconds."""
+
+    backlog: int
+    lag_seconds: float
+    failures: int
+    dead_letters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of every message of a batch. Each claimed message is in exactly one of the three."""
+
+    settled: Sequence[OutboxMessage]
+    dead: Mapping[OutboxMessage, str]
+    unfinished: Mapping[OutboxMessage, int]
+
+
+def prepare(connection: psycopg.Connection) -> None:
+    """Make `connection` fit for claiming: JSON comes as bytes."""
+    connection.adapters.register_loader("jsonb", RawJsonLoader)
+
+
+def hold_read_models(connection: psycopg.Connection) -> UUID:
+    """Hold the read models until this transaction ends; return the installation's id as it is under the lock.
+
+    Raises NotMigratedError when there are no tables.
+    """
+    connection.execute(LOCK_READ_MODELS, {"key": READ_MODELS_LOCK})
+    try:
+        installation = connection.cursor(row_factory=scalar_row).execute(INSTALLATION).fetchone()
+    except psycopg.errors.UndefinedTable as error:
+        raise NotMigratedError from error
+    return cast("UUID", installation)
+
+
+def claim(connection: psycopg.Connection, *, after: int, limit: int) -> list[OutboxMessage]:
+    """Take up to `limit` messages with an id above `after` out of the outbox, in id order."""
+    return _claim(connection, CLAIM, after, limit)
+
+
+def claim_awaited(connection: psycopg.Connection, *, after: int, limit: int) -> list[OutboxMessage]:
+    """Take up to `limit` messages that a client waits for, with an id above `after`, in id order."""
+    return _claim(connection, CLAIM_AWAITED, after, limit)
+
+
+def _claim(connection: psycopg.Connection, statement: str, after: int, limit: int) -> list[OutboxMessage]:
+    cursor = connection.cursor(row_factory=class_row(OutboxMessage))
+    # DELETE returns in any order; the ids decide.
+    return sorted(cursor.execute(statement, {"after": after, "limit": limit}), key=attrgetter("id"))
+
+
+def settle(connection: psycopg.Connection, settlement: Settlement, lane: str, time: MongoTime | None) -> None:
+    """Record what became of each message of the batch and tell those who wait. The caller commits.
+
+    `time` is MongoDB's after the batch's last operation.
+    """
+    cursor = connection.cursor()
+    beat(connection, lane, time)
+    if settlement.settled:
+        cursor.execute(
+            SUPERSEDE,
+            {
+                "types": [message.aggregate_type for message in settlement.settled],
+                "ids": [message.aggregate_id for message in settlement.settled],
+                "versions": [message.aggregate_version for message in settlement.settled],
+            },
+        )
+    if settlement.unfinished:
+        cursor.executemany(KEEP, [_columns(message) | {"cursor": at} for message, at in settlement.unfinished.items()])
+    if settlement.dead:
+        cursor.executemany(
+            BURY, [_columns(message) | {"error": error[:ERROR_LENGTH]} for message, error in settlement.dead.items()]
+        )
+    _notify(cursor, SETTLED_CHANNEL, (message.id for message in settlement.settled if message.awaited))
+    _notify(cursor, DEAD_CHANNEL, (message.id for message in settlement.dead))
+
+
+def beat(connection: psycopg.Connection, lane: str, time: MongoTime | None = None) -> None:
+    """Record that the lane is alive and, when it settles, MongoDB's time."""
+    times = {"operation_time": time and time.operation_time, "cluster_time": time and time.cluster_time}
+    connection.execute(ADVANCE, {"name": lane, **times})
+
+
+def forget_lanes(connection: psycopg.Connection) -> None:
+    """Forget the lanes that ended long ago."""
+    connection.execute(FORGET_LANES)
+
+
+def status(connection: psycopg.Connection) -> OutboxStatus:
+    """Return backlog, lag and failures as they are now."""
+    row = connection.cursor(row_factory=class_row(OutboxStatus)).execute(STATUS).fetchone()
+    return cast("OutboxStatus", row)
+
+
+def in_flight(connection: psycopg.Connection, aggregate_type: str, ids: Sequence[int]) -> set[int]:
+    """Return which of the aggregates still have messages on their way."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    return set(cursor.execute(IN_FLIGHT, {"type": aggregate_type, "ids": list(ids)}))
+
+
+def notification_payloads(ids: Iterable[int]) -> Iterator[str]:
+    """Yield the ids as comma-separated lists, each short enough for one notification."""
+    payload = ""
+    for message_id in ids:
+        longer = f"{payload},{message_id}" if payload else str(message_id)
+        if len(longer) > NOTIFICATION_BYTES:
+            yield payload
+            longer = str(message_id)
+        payload = longer
+    if payload:
+        yield payload
+
+
+def _notify(cursor: psycopg.Cursor[TupleRow], channel: str, ids: Iterable[int]) -> None:
+    for payload in notification_payloads(ids):
+        cursor.execute(NOTIFY, {"channel": channel, "payload": payload})
+
+
+def _columns(message: OutboxMessage) -> dict[str, Any]:
+    columns = {name: getattr(message, name) for name in COLUMNS.split(", ")}
+    json_columns = {name: columns[name] and columns[name].decode() for name in ("payload", "trace_context")}
+    return columns | json_columns

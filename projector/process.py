@@ -1,0 +1,115 @@
+"""The projector process: two lanes, a listener for wakes, housekeeping and the HTTP port, stopped by one event."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from projector.connection import open_relay_connection
+from projector.console.app import console
+from projector.console.server import ConsoleServer
+from projector.delivery import Delivery
+from projector.housekeeping import Housekeeping
+from projector.outbox import Settlement
+from projector.position import ClaimPosition
+from projector.relay import Relay
+from projector.settings import ProjectorSettings
+from projector.subscriber import RelaySubscriber
+from projector.wake import WakeListener
+from shared.mongo import create_client, read_model_database
+from shared.telemetry import Tracing
+
+# One lane waits for PostgreSQL while the other waits for MongoDB.
+LANES: Final = 2
+
+
+class Projector:
+    """Everything that one projector process runs. `stop` ends it after the batches in hand."""
+
+    def __init__(self, settings: ProjectorSettings, stop: threading.Event, tracing: Tracing | None = None) -> None:
+        self.name = f"kata-projector {socket.gethostname()}:{os.getpid()}"
+        self._settings = settings
+        self._stop = stop
+        self._subscriber = RelaySubscriber(LANES)
+        self._failed = threading.Event()
+        self._client = create_client(settings, self.name)
+        database = read_model_database(self._client, settings)
+        delivery = Delivery.of(settings, database)
+        open_connection = partial(open_relay_connection, settings, self.name, database)
+        position, awaited_position = ClaimPosition(), ClaimPosition()
+        on_settled = _spans(tracing) if tracing else None
+        self._wakes = [threading.Event() for _ in range(LANES)]
+        # The first lane serves waiting clients before anything else.
+        self._relays = [
+            Relay(
+                settings,
+                open_connection,
+                delivery,
+                position,
+                awaited_position if lane == 0 else None,
+                name=f"{self.name} lane {lane}",
+                on_settled=on_settled,
+            )
+            for lane in range(LANES)
+        ]
+        self._listener = WakeListener(settings, self.name, (position, awaited_position), self._wakes)
+        self._housekeeping = Housekeeping(settings, self.name)
+
+    def run(self) -> bool:
+        """Run until stopped. Returns whether it ended well: false when a lane broke off on an error of ours."""
+        server = ConsoleServer(
+            console(self._settings, self._subscriber, self.name),
+            self._settings.projector_http_host,
+            self._settings.projector_http_port,
+        )
+        parts: list[Callable[[], None]] = [lambda: self._listener.run(self._stop)]
+        parts += [self._lane(lane) for lane in range(LANES)]
+        parts.append(lambda: self._housekeeping.run(self._stop, self._subscriber.purged, self._subscriber.purge_failed))
+        threads = [threading.Thread(target=self._guard(part), name=f"part-{n}") for n, part in enumerate(parts)]
+        with server:
+            self._subscriber.started(self.name, server.port)
+            for thread in threads:
+                thread.start()
+            self._stop.wait()
+            self._subscriber.draining()
+            for wake in self._wakes:
+                wake.set()
+            for thread in threads:
+                thread.join()
+        self.close()
+        self._subscriber.stopped()
+        return not self._failed.is_set()
+
+    def close(self) -> None:
+        """Give the connections to MongoDB up."""
+        self._client.close()
+
+    def _lane(self, lane: int) -> Callable[[], None]:
+        def run() -> None:
+            self._relays[lane].run(
+                self._stop,
+                self._wakes[lane],
+                on_batch=lambda counts: self._subscriber.batch(lane, counts),
+                on_fault=lambda error, seconds: self._subscriber.fault(lane, error, seconds),
+            )
+
+        return run
+
+    def _guard(self, part: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                part()
+            except Exception as error:  # noqa: BLE001 - an error of ours ends the process, which is then started anew
+                self._subscriber.broke_off(error)
+                self._failed.set()
+                self._stop.set()
+
+        return run
+
+
+def _spans(tracing: Tracing) -> Callable[[Settlement, float], None]:
+    from projector.tracing import BatchSpans  # noqa: PLC0415 - it needs the extra `tracing`, which may be missing
+
+    return BatchSpans(tracing).settled

@@ -1,0 +1,1 @@
+"""Projections: event -> document, pure. And the gate, the only code that writes documents."""

@@ -1,0 +1,184 @@
+"""The relay: the loop that carries messages from the outbox to the read models.
+
+A batch is one PostgreSQL transaction: hold the read models, claim, write to MongoDB, settle, commit. If anything
+fails or the process dies, the transaction rolls back and every message is where it was. There are no leases.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import psycopg
+
+from projector import outbox
+from projector.deadline import Deadline
+from projector.delivery import Delivery, settlement_of
+from projector.position import FROM_THE_START, ClaimPosition
+from projector.retry import retrying
+from projector.settings import ProjectorSettings
+from shared.installation import InstallationChangedError
+from shared.outbox.message import OutboxMessage
+
+# The lane that serves waiting clients takes this part of a batch of anything else: a client that comes while it is
+# busy waits for so much less, and a bulk import still moves in both lanes.
+AWAITED_LANE_SHARE: Final = 10
+
+# An idle lane says this often that it is alive.
+HEARTBEAT_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCounts:
+    """What one step did. `seconds` is the whole transaction; `more` says that another step has work at once."""
+
+    claimed: int = 0
+    applied: int = 0
+    stale: int = 0
+    settled: int = 0
+    dead: int = 0
+    unfinished: int = 0
+    seconds: float = 0.0
+    more: bool = False
+
+
+class Relay:
+    """One lane. Lanes share nothing but the positions, which are hints: the gate makes them right, not each other."""
+
+    def __init__(  # noqa: PLR0913 - what a lane works with, once; nothing is left to choose afterwards
+        self,
+        settings: ProjectorSettings,
+        open_connection: Callable[[], tuple[psycopg.Connection, UUID]],
+        delivery: Delivery,
+        position: ClaimPosition,
+        awaited_position: ClaimPosition | None = None,
+        *,
+        name: str = "lane",
+        on_settled: Callable[[outbox.Settlement, float], None] | None = None,
+    ) -> None:
+        """`open_connection` returns a connection fit for claiming and the installation the read models belong to.
+
+        `name` is this lane's own in `projectors`. A lane with an `awaited_position` claims what clients wait for first.
+        `on_settled` is told of each batch after its commit, with the seconds it took.
+        """
+        self._name = name
+        self._on_settled = on_settled
+        self._settings = settings
+        self._open_connection = open_connection
+        self._delivery = delivery
+        self._position = position
+        self._limit = max(1, settings.batch_size // (AWAITED_LANE_SHARE if awaited_position else 1))
+        self._awaited_position = awaited_position
+        self._claimed: list[OutboxMessage] = []
+        self._next_beat = 0.0
+        self._connection: psycopg.Connection | None = None
+        self._installation: UUID | None = None
+
+    def run(
+        self,
+        stop: threading.Event,
+        wake: threading.Event,
+        on_batch: Callable[[BatchCounts], None],
+        on_fault: Callable[[BaseException, float], None],
+    ) -> None:
+        """Relay until `stop` is set, then finish the batch in hand. `wake` ends an idle wait early."""
+        while not stop.is_set():
+            wake.clear()
+            counts = BatchCounts()
+            for attempt in retrying(stop, on_retry=on_fault):
+                with attempt:
+                    counts = self.run_once()
+                    on_batch(counts)
+            # Asked again, because the wake that came with the stop may have been cleared above.
+            if not counts.more and not stop.is_set():
+                wake.wait(self._settings.poll_interval_seconds)
+        self.close()
+
+    def run_once(self) -> BatchCounts:
+        """Take one batch from claim to commit and return what it came to. Any error leaves every message in place."""
+        self._claimed = []
+        try:
+            return self._batch(*self._connected())
+        except BaseException:
+            self.close()
+            # Not before the rollback: until then the messages are locked, and other lanes pass over them.
+            self._take_back(self._claimed)
+            raise
+
+    def close(self) -> None:
+        """Give the connection up; a transaction that is open rolls back. The next step opens and checks anew."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _batch(self, connection: psycopg.Connection, installation: UUID) -> BatchCounts:
+        begun = time.monotonic()
+        deadline = Deadline.after(self._settings.batch_deadline_seconds)
+        with connection.transaction():
+            if outbox.hold_read_models(connection) != installation:
+                raise InstallationChangedError
+            messages = self._claimed = self._claim(connection)
+            if not messages:
+                self._beat_when_due(connection)
+                return BatchCounts(seconds=time.monotonic() - begun)
+            delivered = self._delivery.deliver(messages, deadline)
+            settlement = settlement_of(messages, delivered.outcomes)
+            outbox.settle(connection, settlement, self._name, delivered.time)
+            deadline.remaining()
+        self._take_back(settlement.unfinished)
+        seconds = time.monotonic() - begun
+        if self._on_settled:
+            self._on_settled(settlement, seconds)
+        return BatchCounts(
+            claimed=len(messages),
+            applied=delivered.applied,
+            stale=delivered.stale,
+            settled=len(settlement.settled),
+            dead=len(settlement.dead),
+            unfinished=len(settlement.unfinished),
+            seconds=seconds,
+            # Behind messages that clients wait for there may be any others, which were not looked for.
+            more=bool(settlement.unfinished) or len(messages) >= self._limit or messages[0].awaited,
+        )
+
+    def _claim(self, connection: psycopg.Connection) -> list[OutboxMessage]:
+        if self._awaited_position:
+            limit = self._settings.batch_size
+            awaited = self._claim_after(connection, self._awaited_position, outbox.claim_awaited, limit)
+            if awaited:
+                return awaited
+        return self._claim_after(connection, self._position, outbox.claim, self._limit)
+
+    def _claim_after(
+        self,
+        connection: psycopg.Connection,
+        position: ClaimPosition,
+        claim: Callable[..., list[OutboxMessage]],
+        limit: int,
+    ) -> list[OutboxMessage]:
+        after = position.start()
+        begun = time.monotonic()
+        messages = claim(connection, after=after, limit=limit)
+        last = messages[-1].id if messages else after
+        position.claimed(
+            last, seconds=time.monotonic() - begun, swept=after == FROM_THE_START, full=len(messages) >= limit
+        )
+        return messages
+
+    def _take_back(self, messages: Iterable[OutboxMessage]) -> None:
+        lowest = min((message.id for message in messages), default=None)
+        for position in (self._position, self._awaited_position):
+            if position and lowest is not None:
+                position.take_back(lowest)
+
+    def _beat_when_due(self, connection: psycopg.Connection) -> None:
+        if time.monotonic() >= self._next_beat:
+            self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
+            outbox.beat(connection, self._name)
+
+    def _connected(self) -> tuple[psycopg.Connection, UUID]:
+        if self._connection is None or self._installation is None:
+            self._connection, self._installation = self._open_connection()
+        return self._connection, self._installation

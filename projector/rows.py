@@ -1,0 +1,104 @@
+"""The write model read page by page in id order, never in one long snapshot, for replay and verify.
+
+A page is one statement, so a row, its owner and its tags are seen as they were at one moment.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg.rows import dict_row
+
+from shared.events.event import Event
+from shared.events.item import ItemPayload, OwnerPayload
+from shared.events.user import UserPayload
+
+USERS_PAGE: Final = """
+    SELECT id, version, name, email, created_at, updated_at
+    FROM users WHERE id > %(after)s ORDER BY id LIMIT %(limit)s
+"""
+
+ITEMS_PAGE: Final = """
+    WITH page AS (
+        SELECT id, version, name, description, sell_in, quality, owner_id, created_at, updated_at
+        FROM items WHERE id > %(after)s ORDER BY id LIMIT %(limit)s
+    )
+    SELECT page.*, users.name AS owner_name, users.email AS owner_email, users.version AS owner_version,
+           ARRAY(
+               SELECT tags.name FROM item_tags JOIN tags ON tags.id = item_tags.tag_id
+               WHERE item_tags.item_id = page.id ORDER BY item_tags.position
+           ) AS tags
+    FROM page JOIN users ON users.id = page.owner_id
+    ORDER BY page.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Where the rows of one aggregate type are, and how a row becomes the event that its last command sent."""
+
+    table: str
+    page: str
+    payload: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+def _user_payload(row: Mapping[str, Any]) -> UserPayload:
+    return UserPayload(
+        schema_version=1,
+        id=row["id"],
+        name=row["name"],
+        email=row["email"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _item_payload(row: Mapping[str, Any]) -> ItemPayload:
+    return ItemPayload(
+        schema_version=1,
+        id=row["id"],
+        name=row["name"],
+        description=row["description"],
+        sell_in=row["sell_in"],
+        quality=row["quality"],
+        owner=OwnerPayload(
+            id=row["owner_id"], name=row["owner_name"], email=row["owner_email"], version=row["owner_version"]
+        ),
+        tags=row["tags"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+USER_ROWS: Final = Rows("users", USERS_PAGE, _user_payload)
+ITEM_ROWS: Final = Rows("items", ITEMS_PAGE, _item_payload)
+
+
+def count(connection: psycopg.Connection, rows: Rows) -> int:
+    """Return how many rows there are."""
+    row = connection.execute(f"SELECT count(*) FROM {rows.table}").fetchone()
+    return int(row[0]) if row else 0
+
+
+def events_page(
+    connection: psycopg.Connection, aggregate_type: str, rows: Rows, *, after: int, limit: int
+) -> Sequence[Event]:
+    """Return the state of the next aggregates after the id `after`, as the events their last commands sent."""
+    cursor = connection.cursor(row_factory=dict_row)
+    return [
+        Event(aggregate_type, row["id"], row["version"], f"{aggregate_type}.updated", rows.payload(row))
+        for row in cursor.execute(rows.page, {"after": after, "limit": limit})
+    ]
+
+
+def versions_page(connection: psycopg.Connection, rows: Rows, *, after: int, limit: int) -> dict[int, int]:
+    """Return the versions of the next rows after the id `after`, in id order."""
+    statement = f"SELECT id, version FROM {rows.table} WHERE id > %s ORDER BY id LIMIT %s"
+    return dict(connection.execute(statement, (after, limit)).fetchall())
+
+
+def versions_of(connection: psycopg.Connection, rows: Rows, ids: Sequence[int]) -> dict[int, int]:
+    """Return the versions of those of the aggregates that have a row."""
+    statement = f"SELECT id, version FROM {rows.table} WHERE id = ANY(%s)"
+    return dict(connection.execute(statement, (list(ids),)).fetchall())

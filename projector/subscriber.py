@@ -1,0 +1,119 @@
+"""What the relay reports: every log line and every metric of it lives here, a method an event.
+
+It also keeps the state of each lane, for /ready.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from projector import log_events
+from projector.relay import BatchCounts
+from shared.logs import get_logger
+
+LaneState = Literal["starting", "relaying", "waiting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What a lane is doing, and for what it waits."""
+
+    state: LaneState = "starting"
+    reason: str = ""
+
+
+class RelaySubscriber:
+    """Told of everything that happens; safe to call from any thread."""
+
+    def __init__(self, lanes: int) -> None:
+        self._log = get_logger("relay")
+        self._lock = threading.Lock()
+        self._lanes = [Lane()] * lanes
+        self.registry = CollectorRegistry()
+        self._messages = Counter(
+            "kata_relay_messages", "Messages by what became of them", ["outcome"], registry=self.registry
+        )
+        self._writes = Counter(
+            "kata_relay_writes", "Documents by the gate's verdict", ["verdict"], registry=self.registry
+        )
+        self._faults = Counter("kata_relay_faults", "Batches given up on a transient fault", registry=self.registry)
+        self._batch_seconds = Histogram(
+            "kata_relay_batch_seconds", "Time of a batch, claim to commit", registry=self.registry
+        )
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The state of each lane now."""
+        with self._lock:
+            return list(self._lanes)
+
+    def started(self, name: str, port: int) -> None:
+        """The process is up; the lanes may still wait for a server."""
+        self._log.info(log_events.STARTED, name=name, port=port)
+
+    def draining(self) -> None:
+        """The process was told to stop and finishes what it has in hand."""
+        self._log.info(log_events.DRAINING)
+
+    def stopped(self) -> None:
+        """Everything in hand is settled or given back."""
+        self._log.info(log_events.STOPPED)
+
+    def broke_off(self, error: Exception) -> None:
+        """A part of the process ended on an error that is not transient."""
+        self._log.error(log_events.BROKE_OFF, exc_info=error)
+
+    def purged(self, keys: int) -> None:
+        """Housekeeping deleted so many expired idempotency keys."""
+        if keys:
+            self._log.info(log_events.PURGED, idempotency_keys=keys)
+
+    def purge_failed(self, error: BaseException) -> None:
+        """Housekeeping could not be done; the next round tries again."""
+        self._log.warning(log_events.PURGE_FAILED, reason=describe(error))
+
+    def batch(self, lane: int, counts: BatchCounts) -> None:
+        """A step went well, if only to find nothing to do."""
+        self._change(lane, Lane("relaying"))
+        if not counts.claimed:
+            return
+        self._batch_seconds.observe(counts.seconds)
+        for outcome in ("settled", "dead", "unfinished"):
+            self._messages.labels(outcome).inc(getattr(counts, outcome))
+        for verdict in ("applied", "stale"):
+            self._writes.labels(verdict).inc(getattr(counts, verdict))
+        log = self._log.warning if counts.dead else self._log.info
+        log(
+            log_events.BATCH,
+            lane=lane,
+            claimed=counts.claimed,
+            applied=counts.applied,
+            stale=counts.stale,
+            settled=counts.settled,
+            dead=counts.dead,
+            unfinished=counts.unfinished,
+            seconds=round(counts.seconds, 6),
+        )
+
+    def fault(self, lane: int, error: BaseException, seconds: float) -> None:
+        """A batch was given up and will be tried again. Said once for each new reason, not for each attempt."""
+        self._faults.inc()
+        reason = describe(error)
+        if self._change(lane, Lane("waiting", reason)):
+            self._log.warning(log_events.WAITING, lane=lane, reason=reason, next_attempt_seconds=round(seconds, 3))
+
+    def _change(self, lane: int, now: Lane) -> bool:
+        with self._lock:
+            before, self._lanes[lane] = self._lanes[lane], now
+        if before.state == "waiting" and now.state == "relaying":
+            self._log.info(log_events.RECOVERED, lane=lane)
+        return before != now
+
+
+def describe(error: BaseException) -> str:
+    """Return the error as one line that names its kind."""
+    # PyMongo appends the server's whole answer.
+    text = " ".join(str(error).partition(", full error:")[0].split())
+    return f"{type(error).__name__}: {text[:500]}"

@@ -1,0 +1,1 @@
+"""Events: what happened to an aggregate, in the past tense, with its full state afterwards."""

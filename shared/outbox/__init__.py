@@ -1,0 +1,1 @@
+"""The transactional outbox: messages that commands append and the projector claims."""

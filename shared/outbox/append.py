@@ -1,0 +1,56 @@
+"""Adding messages to the caller's transaction. They are sent if and only if that transaction commits."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+from uuid import UUID
+
+from psycopg import Cursor
+from psycopg.rows import TupleRow
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.events.event import Event
+from shared.outbox.record import OUTBOX
+from shared.postgres import to_json
+from shared.write_model.installation import Installation
+
+COPY_OUTBOX: Final = """
+    COPY outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, payload) FROM STDIN
+"""
+
+
+async def append(
+    session: AsyncSession, event: Event, *, awaited: bool, trace_context: Mapping[str, str] | None = None
+) -> tuple[int, UUID]:
+    """Add one message that carries `event`; return its id and the installation. `awaited`: a client waits for it."""
+    statement = (
+        insert(OUTBOX)
+        .values(
+            aggregate_type=event.aggregate_type,
+            aggregate_id=event.aggregate_id,
+            aggregate_version=event.aggregate_version,
+            event_type=event.event_type,
+            payload=event.payload,
+            trace_context=trace_context,
+            awaited=awaited,
+        )
+        .returning(OUTBOX.c.id, select(Installation.id).scalar_subquery())
+    )
+    message_id, installation = (await session.execute(statement)).one()
+    return message_id, installation
+
+
+def copy_in(cursor: Cursor[TupleRow], events: Iterable[Event], ids: Iterable[int]) -> None:
+    """Add one message per event, with these ids, for which nobody waits. Events are made while the server works."""
+    with cursor.copy(COPY_OUTBOX) as copy:
+        for message_id, event in zip(ids, events, strict=True):
+            copy.write_row(
+                (
+                    message_id,
+                    event.aggregate_type,
+                    event.aggregate_id,
+                    event.aggregate_version,
+                    event.event_type,
+                    to_json(event.payload),
+                )
+            )

@@ -1,0 +1,36 @@
+"""Looking up what became of messages: one statement sees both outbox tables in one snapshot."""
+
+from typing import Final
+
+# A message in neither table is settled. Parameters: ids, a list of message ids. Rows: (id, state).
+UNSETTLED: Final = """
+    SELECT id, 'pending' AS state FROM outbox WHERE id = ANY(%(ids)s)
+    UNION ALL
+    SELECT id, state FROM outbox_failures WHERE id = ANY(%(ids)s)
+"""
+
+# What a consistency token asks: the message's state, and MongoDB's time after the last settled batches. A message that
+# is settled in this snapshot was settled by one of them, so a read at that time or later sees it.
+LOOK_UP: Final = """
+    SELECT
+        installation.id AS installation,
+        coalesce(
+            (SELECT 'pending' FROM outbox WHERE id = %(id)s),
+            (SELECT state FROM outbox_failures WHERE id = %(id)s),
+            'settled'
+        ) AS state,
+        latest.operation_time,
+        latest.cluster_time
+    FROM installation
+    LEFT JOIN LATERAL (
+        SELECT operation_time, cluster_time FROM projectors
+        WHERE operation_time IS NOT NULL ORDER BY operation_time DESC LIMIT 1
+    ) AS latest ON true
+"""
+
+# From now on a reader waits for this message: it overtakes, and its settling is announced. One that is claimed just
+# now is left alone; the slow check finds it settled.
+MAKE_AWAITED: Final = """
+    UPDATE outbox SET awaited = true
+    WHERE id = (SELECT id FROM outbox WHERE id = %(id)s AND NOT awaited FOR UPDATE SKIP LOCKED)
+"""

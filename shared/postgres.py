@@ -1,0 +1,95 @@
+"""Connections to PostgreSQL: every one names its process and has time-outs that end what hangs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import Pool
+
+from shared.settings import Settings
+
+# Transactions that write MongoDB hold this advisory lock shared; whoever must keep them out takes it exclusively.
+READ_MODELS_LOCK = 0x6B617461  # "kata"
+
+# The driver reads the DSN, as it does everywhere else: it knows forms that SQLAlchemy's own URL does not.
+ENGINE_URL = "postgresql+psycopg://"
+
+WAKE_CHANNEL = "outbox_wake"
+SETTLED_CHANNEL = "outbox_settled"
+DEAD_CHANNEL = "outbox_dead"
+
+KEEPALIVES: Mapping[str, int] = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
+
+def to_json(value: Any) -> str:
+    """Return `value` as JSON; times become RFC 3339 in UTC with Z."""
+    return orjson.dumps(value, option=orjson.OPT_UTC_Z).decode()
+
+
+def connection_arguments(settings: Settings, application_name: str, session: Mapping[str, str | int]) -> dict[str, Any]:
+    """Return what psycopg's connect takes beside the DSN. `session` holds server settings, times in milliseconds."""
+    options = " ".join(f"-c {name}={value}" for name, value in session.items())
+    return {
+        "application_name": application_name,
+        "connect_timeout": settings.connect_timeout_seconds,
+        "options": options,
+        **KEEPALIVES,
+    }
+
+
+def engine_arguments(settings: Settings, application_name: str, session: Mapping[str, str | int]) -> dict[str, Any]:
+    """Return what SQLAlchemy's engines take as connect_args, beside ENGINE_URL."""
+    dsn = conninfo_to_dict(settings.database_url.get_secret_value())
+    return {**dsn, **connection_arguments(settings, application_name, session)}
+
+
+def connect(
+    settings: Settings, application_name: str, *, autocommit: bool = False, **session: str | int
+) -> psycopg.Connection:
+    """Open one connection. `session` holds server settings such as statement_timeout, times in milliseconds."""
+    return psycopg.connect(
+        settings.database_url.get_secret_value(),
+        autocommit=autocommit,
+        **connection_arguments(settings, application_name, session),
+    )
+
+
+async def connect_async(settings: Settings, application_name: str, **session: str | int) -> psycopg.AsyncConnection:
+    """Open one asynchronous connection in autocommit mode, for LISTEN and NOTIFY."""
+    return await psycopg.AsyncConnection.connect(
+        settings.database_url.get_secret_value(),
+        autocommit=True,
+        **connection_arguments(settings, application_name, session),
+    )
+
+
+def create_engine(
+    settings: Settings,
+    application_name: str,
+    *,
+    pool_class: type[Pool] | None = None,
+    pool_size: int,
+    pool_timeout: float,
+    **session: str | int,
+) -> AsyncEngine:
+    """Return an engine whose pool never grows: `pool_size` connections, `pool_timeout` seconds to wait for one."""
+    return create_async_engine(
+        ENGINE_URL,
+        connect_args=engine_arguments(settings, application_name, session),
+        poolclass=pool_class,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=pool_timeout,
+        pool_recycle=1800,
+        json_serializer=to_json,
+        hide_parameters=True,
+    )

@@ -1,0 +1,58 @@
+"""What a read model is: a MongoDB collection, its indexes and its validator, as plain data.
+
+`_id` is the only unique index: the version gate relies on a duplicate key meaning one thing. A tombstone is
+`{_id, version, deleted_at}` in the same collection and no query returns one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, TypedDict
+
+# What every query adds: a tombstone has `deleted_at`, a document never has.
+ALIVE: Final[Mapping[str, Any]] = {"deleted_at": None}
+
+
+class Tombstone(TypedDict):
+    """What a delete leaves: the id and the version, no data."""
+
+    _id: int
+    version: int
+    deleted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A secondary index: `keys` are (field, 1 | -1 | "text")."""
+
+    name: str
+    keys: tuple[tuple[str, int | str], ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadModel:
+    """A collection of documents made from one aggregate type, whose rows are in `table`."""
+
+    name: str
+    aggregate_type: str
+    table: str
+    indexes: tuple[Index, ...]
+    document_schema: Mapping[str, Any]
+
+    @property
+    def validator(self) -> dict[str, Any]:
+        """The JSON schema of what the collection may hold: documents or tombstones."""
+        return {"$jsonSchema": {"oneOf": [self.document_schema, TOMBSTONE_SCHEMA]}}
+
+
+TOMBSTONE_SCHEMA: Final[Mapping[str, Any]] = {
+    "bsonType": "object",
+    "required": ["_id", "version", "deleted_at"],
+    "additionalProperties": False,
+    "properties": {
+        "_id": {"bsonType": ["int", "long"]},
+        "version": {"bsonType": ["int", "long"], "minimum": 1},
+        "deleted_at": {"bsonType": "date"},
+    },
+}

@@ -1,0 +1,28 @@
+"""Fixtures live in tests/fixtures, a module a subject; tests use real servers."""
+
+import signal
+
+import pytest
+
+pytest_plugins = [
+    "tests.fixtures.servers",
+    "tests.fixtures.databases",
+    "tests.fixtures.relays",
+    "tests.fixtures.clients",
+    "tests.fixtures.api_processes",
+    "tests.fixtures.replica_sets",
+]
+
+
+def pytest_configure() -> None:
+    """Let tests interrupt what they start: a shell that runs the suite in the background has SIGINT ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # What is ignored stays ignored in children; what is handled is back at its default there.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say where the servers come from; their versions follow once they run."""
+    from tests.fixtures.servers import source_of_servers  # noqa: PLC0415 - after the plugins are loaded
+
+    return [f"servers: {source_of_servers()}"]

@@ -1,0 +1,79 @@
+"""The command `projector`: what it prints, and its exit codes."""
+
+import json
+from importlib.metadata import version
+
+import pytest
+
+from projector.relay import Relay
+from projector.settings import ProjectorSettings
+from tests.fixtures.relays import Outbox, drain
+from tests.integration.projector.conftest import run_cli
+
+NOBODY = "postgresql://kata:kata@127.0.0.1:1/kata"
+
+
+def test_the_version_is_said(settings: ProjectorSettings) -> None:
+    done = run_cli(settings, "--version")
+    assert (done.returncode, done.stdout) == (0, f"projector {version('backend-kata')}\n")
+
+
+def test_status_shows_backlog_and_lag_as_one_json_object(settings: ProjectorSettings, outbox: Outbox) -> None:
+    outbox.bulk(3)
+    done = run_cli(settings, "status", "--json")
+    assert done.returncode == 0
+    shown = json.loads(done.stdout.splitlines()[-1])
+    assert shown.keys() == {"backlog", "lag_seconds", "failures", "dead_letters"}
+    assert (shown["backlog"], shown["failures"], shown["dead_letters"]) == (3, 0, 0)
+    assert 0 < shown["lag_seconds"] < 60
+
+
+def test_status_exits_with_1_when_there_are_dead_letters(
+    settings: ProjectorSettings, outbox: Outbox, relay: Relay
+) -> None:
+    outbox.append("item", 1, 1, "exploded", {})
+    drain(relay)
+    done = run_cli(settings, "status")
+    assert (done.returncode, done.stdout) == (1, "backlog 0, lag 0.0 s, failures 0, dead letters 1\n")
+
+
+@pytest.mark.parametrize("command", ["status", "verify", "replay"])
+def test_a_postgresql_that_is_away_is_exit_code_3_and_one_sentence(settings: ProjectorSettings, command: str) -> None:
+    done = run_cli(settings, command, DATABASE_URL=NOBODY)
+    assert done.returncode == 3
+    assert done.stderr.startswith("PostgreSQL could not be reached: OperationalError: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["verify", "replay"])
+def test_a_mongodb_that_is_away_is_exit_code_3_and_one_sentence(settings: ProjectorSettings, command: str) -> None:
+    done = run_cli(settings, command, MONGO_URL="mongodb://127.0.0.1:1/?replicaSet=rs0", CONNECT_TIMEOUT_SECONDS="1")
+    assert done.returncode == 3
+    assert done.stderr.startswith("MongoDB could not be reached: ServerSelectionTimeoutError: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["status", "verify", "replay"])
+def test_missing_tables_are_named_with_the_command_that_makes_them(
+    settings: ProjectorSettings, command: str, postgres_dsn: str
+) -> None:
+    done = run_cli(settings, command, DATABASE_URL=postgres_dsn)
+    assert done.returncode == 1
+    assert done.stderr == "the write model has no tables, run `alembic upgrade head`\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (("verify", "orders"), {}, "orders"),
+        (("status",), {"DATABASE_URL": "mysql://nowhere"}, "DATABASE_URL: expected postgresql://"),
+        (("run",), {"BATCH_SIZE": "0"}, "BATCH_SIZE"),
+    ],
+)
+def test_wrong_usage_and_wrong_settings_are_exit_code_2(
+    settings: ProjectorSettings, arguments: tuple[str, ...], environment: dict[str, str], words: str
+) -> None:
+    done = run_cli(settings, *arguments, **environment)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr

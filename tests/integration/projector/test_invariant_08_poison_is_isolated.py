@@ -1,0 +1,152 @@
+"""Invariant 8: poison is isolated. One bad message becomes a dead letter at once and delays no neighbour."""
+
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from pymongo.database import Database
+
+from projector.relay import Relay
+from shared.mongo import Document
+from shared.postgres import DEAD_CHANNEL, SETTLED_CHANNEL
+from tests.fixtures.relays import Outbox, Watched
+
+SIXTEEN_MEBIBYTES = 16 * 1024 * 1024
+
+Append = Callable[[Outbox], int]
+
+POISON: dict[str, tuple[Append, str]] = {
+    "an unknown event type": (
+        lambda outbox: outbox.append("item", 7, 1, "exploded", {"schema_version": 1}),
+        "unknown event type 'item.exploded'",
+    ),
+    "an unknown aggregate type": (
+        lambda outbox: outbox.append("order", 7, 1, "created", {"schema_version": 1}),
+        "unknown aggregate type 'order'",
+    ),
+    "a payload of another shape": (
+        lambda outbox: outbox.append("item", 7, 1, "created", {"schema_version": 1, "id": 7}),
+        "payload of item.created: name: Field required",
+    ),
+    "a schema version of the future": (
+        lambda outbox: outbox.append("user", 7, 1, "created", {"schema_version": 2}),
+        "payload of user.created: schema_version: Input should be 1",
+    ),
+    "a tombstone without its time": (
+        lambda outbox: outbox.append("user", 7, 2, "deleted", {"schema_version": 1}),
+        "payload of user.deleted: deleted_at: Field required",
+    ),
+    "a number that BSON cannot hold": (
+        lambda outbox: outbox.item(7, quality=2**63),
+        "the document cannot be stored: MongoDB can only handle up to 8-byte ints",
+    ),
+    "a document that the validator refuses": (
+        lambda outbox: outbox.item(7, owner={"id": 1, "name": "Ada", "email": "a@example.org", "version": 0}),
+        "MongoDB refused the document: Document failed validation (code 121)",
+    ),
+    "an updated document that the validator refuses": (
+        lambda outbox: outbox.item(7, 2, owner={"id": 1, "name": "Ada", "email": "a@example.org", "version": 0}),
+        "MongoDB refused the document: Document failed validation (code 121)",
+    ),
+    "a document that is too large": (
+        lambda outbox: outbox.item(7, description="x" * SIXTEEN_MEBIBYTES),
+        "MongoDB holds 16777216",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", POISON)
+def test_poison_becomes_a_dead_letter_at_once_and_its_neighbours_settle(
+    relay: Relay, outbox: Outbox, postgres: psycopg.Connection, read_models: Database[Document], kind: str
+) -> None:
+    append, expected = POISON[kind]
+    outbox.user(1)
+    outbox.item(1)
+    poison = append(outbox)
+    outbox.item(2)
+    outbox.user(2)
+
+    counts = relay.run_once()
+
+    assert (counts.claimed, counts.settled, counts.dead) == (5, 4, 1)
+    ((failed, state, error),) = outbox.failures()
+    assert (failed, state) == (poison, "dead")
+    assert expected in error
+    assert outbox.ids() == []
+    for name in ("users_read", "items_read"):
+        assert [document["_id"] for document in read_models[name].find().sort("_id", 1)] == [1, 2]
+
+
+def test_a_dead_letter_keeps_everything_a_retry_needs(
+    relay: Relay, outbox: Outbox, postgres: psycopg.Connection
+) -> None:
+    poison = outbox.append("item", 7, 3, "exploded", {"schema_version": 1, "text": 'quote " and ü and {brace}'})
+    columns = "id, aggregate_type, aggregate_id, aggregate_version, event_type, payload, trace_context, created_at"
+    before = postgres.execute(f"SELECT {columns} FROM outbox").fetchone()
+    relay.run_once()
+
+    assert postgres.execute(f"SELECT {columns} FROM outbox_failures").fetchone() == before
+    assert postgres.execute("SELECT id, attempts FROM outbox_failures").fetchone() == (poison, 1)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_document_just_below_the_limit_is_stored(
+    relay: Relay, outbox: Outbox, read_models: Database[Document], version: int
+) -> None:
+    # An update carries more than its document; neither the driver nor the server may refuse it for that.
+    relay.run_once()
+    read_models["items_read"].drop_index("words")  # indexing so many letters is not what this is about
+    outbox.item(1, version, description="x" * (SIXTEEN_MEBIBYTES - 400))
+    outbox.item(2, version)
+
+    counts = relay.run_once()
+
+    assert (counts.settled, counts.dead) == (2, 0)
+
+
+def test_older_members_of_a_coalesced_group_share_the_newests_fate(relay: Relay, outbox: Outbox) -> None:
+    older = outbox.item(7, 1)
+    newest = outbox.append("item", 7, 2, "exploded", {"schema_version": 1})
+
+    counts = relay.run_once()
+
+    assert (counts.dead, counts.settled) == (2, 0)
+    assert [(failed, state) for failed, state, _ in outbox.failures()] == [(older, "dead"), (newest, "dead")]
+
+
+def test_a_waiter_of_a_dead_letter_is_told_at_once(relay: Relay, outbox: Outbox, postgres: psycopg.Connection) -> None:
+    relay.run_once()
+    for channel in (DEAD_CHANNEL, SETTLED_CHANNEL):
+        postgres.execute(f"LISTEN {channel}")
+    poison = outbox.append("item", 7, 1, "exploded", {}, awaited=True)
+    good = outbox.user(1, awaited=True)
+    outbox.user(2)
+    relay.run_once()
+
+    told = {(n.channel, n.payload) for n in postgres.notifies(timeout=5, stop_after=2)}
+    assert told == {(DEAD_CHANNEL, str(poison)), (SETTLED_CHANNEL, str(good))}
+
+
+def test_a_refused_document_does_not_stop_the_rest_of_the_bulk(
+    make_relay: Callable[..., Relay], outbox: Outbox, watch: Callable[[], Watched]
+) -> None:
+    database, commands = watch()
+    relay = make_relay(database)
+    relay.run_once()
+    nobody = {"id": 1, "name": "Ada", "email": "a@example.org", "version": 0}
+    for item_id in range(1, 51):
+        outbox.item(item_id, **({"owner": nobody} if item_id % 10 == 0 else {}))
+    commands.sent.clear()
+
+    counts = relay.run_once()
+
+    assert (counts.settled, counts.dead) == (45, 5)
+    assert len([c for c in commands.named("insert", "update") if c.get("insert") == "items_read"]) == 1
+
+
+def test_the_error_of_a_dead_letter_is_cut(relay: Relay, outbox: Outbox) -> None:
+    outbox.append("item", 7, 1, "x" * 5000, {})
+    relay.run_once()
+
+    ((_, _, error),) = outbox.failures()
+    assert len(error) == 1000

@@ -1,0 +1,42 @@
+"""Cursors and links."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.requests import Request
+
+from api.errors import CursorError
+from api.fields import INT64_MAX
+from api.paging import decode_cursor, encode_cursor, next_link
+
+IDS = st.integers(-INT64_MAX, INT64_MAX)
+MILLISECONDS = st.integers(0, 4_000_000_000_000).map(
+    lambda ms: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
+)
+
+
+@given(IDS, st.text(st.characters(codec="utf-8")), MILLISECONDS)
+def test_a_cursor_comes_back_as_it_went(last_id: int, name: str, time: datetime) -> None:
+    assert decode_cursor(encode_cursor("id", [last_id]), "id", [int]) == [last_id]
+    assert decode_cursor(encode_cursor("-name", [name, last_id]), "-name", [str, int]) == [name, last_id]
+    assert decode_cursor(encode_cursor("updated_at", [time, 1]), "updated_at", [datetime, int]) == [time, 1]
+
+
+@given(st.text() | st.binary().map(lambda data: data.decode("latin-1")))
+def test_garbage_is_one_error(garbage: str) -> None:
+    for order, kinds in (("id", [int]), ("name", [str, int]), ("updated_at", [datetime, int])):
+        with pytest.raises(CursorError):
+            decode_cursor(garbage, order, kinds)
+
+
+def request_for(query: bytes) -> Request:
+    """Return a GET of /items."""
+    return Request({"type": "http", "path": "/items", "raw_path": b"/items", "query_string": query, "headers": []})
+
+
+def test_the_link_keeps_every_parameter_but_the_cursor() -> None:
+    link = next_link(request_for(b"tag=a%26b&tag=%C3%A9&cursor=old&limit=5&odd=%22%3E%0d%0a"), "new+/=")
+    assert link == {"Link": '</items?tag=a%26b&tag=%C3%A9&limit=5&odd=%22%3E%0D%0A&cursor=new%2B%2F%3D>; rel="next"'}
+    assert next_link(request_for(b"limit=5"), None) == {}
