@@ -62,6 +62,7 @@ class TestDockerfile:
         installs = [rest for keyword, rest in instructions(dockerfile) if keyword == "RUN" and "install " in rest]
         assert len(installs) == 1
         assert "--require-hashes" in installs[0]
+        assert "--no-deps" in installs[0]
         assert "requirements.txt" in installs[0]
 
     def test_the_last_stage_runs_as_a_numbered_user_that_is_not_root(self, dockerfile: str) -> None:
