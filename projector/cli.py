@@ -4,21 +4,15 @@ Exit codes: 0 good, 1 a finding, 2 usage or configuration, 3 a server could not 
 Modules are imported inside the commands, so that --help answers at once.
 """
 
-import json as json_module
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 from enum import Enum
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-FINDING = 1
-USAGE = 2
-UNREACHABLE = 3
-INTERRUPTED = 130
+from projector.cli_answers import FINDING, INTERRUPTED, USAGE, Json, fail, print_answer, reporting_faults
 
 app = typer.Typer(
     name="projector",
@@ -37,7 +31,6 @@ class ReadModelName(Enum):
 
 
 ReadModelArgument = Annotated[ReadModelName | None, typer.Argument(help="Only this one.", show_default="both")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 
 
 def main() -> None:
@@ -75,7 +68,7 @@ def run() -> None:
         ended_well = Projector(settings, signals.stop, tracing).run()
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        _fail(f"{settings.projector_http_host}:{settings.projector_http_port}: {reason}", USAGE)
+        fail(f"{settings.projector_http_host}:{settings.projector_http_port}: {reason}", USAGE)
     finally:
         if tracing:
             tracing.close()
@@ -92,7 +85,7 @@ def replay(read_model: ReadModelArgument = None, *, json: Json = False) -> None:
     with reporting_faults():
         totals = maintenance.replay(_aggregate_types(read_model))
     text = ", ".join(f"{count:,} {name}" for name, count in totals.items())
-    _print(json, totals, f"Replayed {text}.")
+    print_answer(json, totals, f"Replayed {text}.")
 
 
 @app.command()
@@ -104,7 +97,7 @@ def verify(read_model: ReadModelArgument = None, *, json: Json = False) -> None:
         found = maintenance.verify(_aggregate_types(read_model))
     for drift in found.examples:
         typer.echo(str(drift), err=True)
-    _print(json, found.as_json(), found.describe())
+    print_answer(json, found.as_json(), found.describe())
     if found.drift:
         sys.exit(FINDING)
 
@@ -116,7 +109,7 @@ def status(*, json: Json = False) -> None:
 
     with reporting_faults():
         now = maintenance.status()
-    _print(
+    print_answer(
         json,
         asdict(now),
         f"backlog {now.backlog:,}, lag {now.lag_seconds:.1f} s, failures {now.failures:,}, "
@@ -126,42 +119,8 @@ def status(*, json: Json = False) -> None:
         sys.exit(FINDING)
 
 
-@contextmanager
-def reporting_faults() -> Iterator[None]:
-    """Turn what went wrong into one sentence and an exit code."""
-    import psycopg
-    from pymongo.errors import PyMongoError
-
-    from projector.deadline import DeadlinePassedError
-    from projector.replay import ReplayRefusedError
-    from projector.subscriber import describe
-    from shared.installation import ForeignReadModelsError, InstallationChangedError, NotMigratedError
-
-    try:
-        yield
-    except (ForeignReadModelsError, InstallationChangedError, NotMigratedError, ReplayRefusedError) as error:
-        _fail(str(error), FINDING)
-    except psycopg.errors.UndefinedTable:
-        _fail(str(NotMigratedError()), FINDING)
-    except psycopg.OperationalError as error:
-        _fail(f"PostgreSQL could not be reached: {describe(error)}", UNREACHABLE)
-    except (PyMongoError, DeadlinePassedError) as error:
-        _fail(f"MongoDB could not be reached: {describe(error)}", UNREACHABLE)
-    except KeyboardInterrupt:
-        _fail("interrupted", INTERRUPTED)
-
-
 def _aggregate_types(read_model: ReadModelName | None) -> tuple[str, ...]:
     return tuple(name.value.removesuffix("s") for name in ([read_model] if read_model else ReadModelName))
-
-
-def _print(as_json: bool, values: Mapping[str, object], text: str) -> None:  # noqa: FBT001 - the option as it came
-    typer.echo(json_module.dumps(values) if as_json else text)
-
-
-def _fail(sentence: str, code: int) -> NoReturn:
-    typer.echo(sentence, err=True)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

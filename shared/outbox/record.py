@@ -5,6 +5,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Double,
     Identity,
     Index,
     Integer,
@@ -34,6 +35,8 @@ OUTBOX = Table(
     Column("awaited", Boolean, nullable=False, server_default=false()),
     # Where an effect that is done in steps stands: the last item id it has reached.
     Column("cursor", BigInteger),
+    # How often it was begun and failed, or ended the process.
+    Column("attempts", Integer, nullable=False, server_default="0"),
     CheckConstraint("aggregate_version >= 1", name="outbox_message_has_a_version"),
     CheckConstraint("event_type LIKE aggregate_type || '.%'", name="outbox_event_belongs_to_its_aggregate"),
     Index("ix_outbox_awaited", "id", postgresql_where=text("awaited")),
@@ -61,6 +64,7 @@ OUTBOX_FAILURES = Table(
         name="outbox_failure_has_a_next_attempt_only_while_retrying",
     ),
     CheckConstraint("attempts >= 1", name="outbox_failure_was_attempted"),
+    Index("ix_outbox_failures_next_attempt_at", "next_attempt_at", postgresql_where=text("state = 'retrying'")),
     Index("ix_outbox_failures_aggregate", "aggregate_type", "aggregate_id"),
 )
 
@@ -73,5 +77,11 @@ PROJECTORS = Table(
     Column("heartbeat", TIMESTAMP(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Column("operation_time", BigInteger),
     Column("cluster_time", LargeBinary),
+    # When it ended cleanly. A lane that is gone without it may have been ended by a message.
+    Column("ended_at", TIMESTAMP(timezone=True)),
+    # How many messages it has settled; the seconds of its last batch, and of its batches on average lately.
+    Column("settled", BigInteger, nullable=False, server_default="0"),
+    Column("batch_seconds", Double),
+    Column("usual_batch_seconds", Double),
     CheckConstraint("(operation_time IS NULL) = (cluster_time IS NULL)", name="projector_times_come_together"),
 )
