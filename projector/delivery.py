@@ -1,7 +1,7 @@
 """Delivery: messages -> projections -> one bulk write per collection -> an outcome per message.
 
 Of the messages of one aggregate in a batch only the newest is written; the older ones share its fate, because an
-event carries the full state.
+event carries the full state. Of two of one version it is the repair, which the gate lets through in either case.
 """
 
 from collections import Counter
@@ -69,7 +69,7 @@ def aggregate_of(message: OutboxMessage) -> Aggregate:
 
 def coalesce(messages: Iterable[OutboxMessage]) -> list[OutboxMessage]:
     """Return the newest message of each aggregate."""
-    by_version = sorted(messages, key=lambda message: message.aggregate_version)
+    by_version = sorted(messages, key=lambda message: (message.aggregate_version, message.is_repair))
     return list({aggregate_of(message): message for message in by_version}.values())
 
 
@@ -170,9 +170,9 @@ class Delivery:
         """
         # Nothing can embed something older than the first version, and a tombstone is nobody's owner.
         left = [
-            FanOut(owner_of(write.document), cursors[write.aggregate_id] or BEFORE_ALL)
+            FanOut(owner_of(write.document), cursors[write.aggregate_id] or BEFORE_ALL, write.is_repair)
             for write in writes
-            if write.version > 1 and "deleted_at" not in write.document
+            if (write.version > 1 or write.is_repair) and "deleted_at" not in write.document
         ]
         refused: dict[int, str] = {}
         budget = Deadline.after(self._fan_out_budget)
@@ -190,7 +190,8 @@ def _project(batch: Iterable[OutboxMessage], projection: Projection) -> tuple[li
     failed: dict[int, str] = {}
     for message in batch:
         try:
-            writes.append(write_of(project(read_event(message)), projection.owner_field))
+            document = project(read_event(message))
+            writes.append(write_of(document, projection.owner_field, is_repair=message.is_repair))
         except (UnreadableEventError, UnstorableDocumentError) as error:
             failed[message.aggregate_id] = str(error)
     return writes, failed
@@ -203,10 +204,13 @@ def _superseded(
     deadline: Deadline,
     session: ClientSession,
 ) -> set[int]:
-    """Return which of the failed aggregates the read model shows at this version or a newer one all the same."""
+    """Return which of the failed aggregates the read model shows at this version or a newer one all the same.
+
+    A repair is superseded by a newer version only.
+    """
     if not failed:
         return set()
     with pymongo.timeout(deadline.remaining()):
         stored = collection.find({"_id": {"$in": list(failed)}}, {"version": 1}, session=session)
         versions = {document["_id"]: document["version"] for document in stored}
-    return {m.aggregate_id for m in batch if versions.get(m.aggregate_id, 0) >= m.aggregate_version}
+    return {m.aggregate_id for m in batch if versions.get(m.aggregate_id, 0) >= m.aggregate_version + m.is_repair}

@@ -63,13 +63,14 @@ BURY: Final = """
             %(trace_context)s::jsonb, %(created_at)s, 'dead', 1, %(error)s)
 """
 
-# Settling a version makes older failures of the same aggregate pointless: the event carries the full state.
+# Settling a version makes older failures of the same aggregate pointless: the event carries the full state. A repair
+# has rewritten its own version as well.
 SUPERSEDE: Final = """
     DELETE FROM outbox_failures AS failure
-    USING unnest(%(types)s::text[], %(ids)s::bigint[], %(versions)s::int[]) AS settled (type, id, version)
+    USING unnest(%(types)s::text[], %(ids)s::bigint[], %(below)s::bigint[]) AS settled (type, id, below)
     WHERE failure.aggregate_type = settled.type
       AND failure.aggregate_id = settled.id
-      AND failure.aggregate_version < settled.version
+      AND failure.aggregate_version < settled.below
 """
 
 # Up to where MongoDB has what this lane settled, for reads with a consistency token; and that the lane is alive.
@@ -190,7 +191,7 @@ def settle(connection: psycopg.Connection, settlement: Settlement, lane: str, ti
             {
                 "types": [message.aggregate_type for message in settlement.settled],
                 "ids": [message.aggregate_id for message in settlement.settled],
-                "versions": [message.aggregate_version for message in settlement.settled],
+                "below": [message.aggregate_version + message.is_repair for message in settlement.settled],
             },
         )
     if settlement.unfinished:

@@ -1,4 +1,4 @@
-"""The write model read page by page in id order, never in one long snapshot, for replay and verify.
+"""The write model read page by page in id order, never in one long snapshot, for replay, verify and repair.
 
 A page is one statement, so a row, its owner and its tags are seen as they were at one moment.
 """
@@ -14,15 +14,16 @@ from shared.events.event import Event
 from shared.events.item import ItemPayload, OwnerPayload
 from shared.events.user import UserPayload
 
-USERS_PAGE: Final = """
-    SELECT id, version, name, email, created_at, updated_at
-    FROM users WHERE id > %(after)s ORDER BY id LIMIT %(limit)s
-"""
+# Which rows a statement reads: those after an id, or some by their ids.
+PAGE: Final = "WHERE id > %(after)s ORDER BY id LIMIT %(limit)s"
+CHOSEN: Final = "WHERE id = ANY(%(ids)s) ORDER BY id"
 
-ITEMS_PAGE: Final = """
+USERS: Final = "SELECT id, version, name, email, created_at, updated_at FROM users {which}"
+
+ITEMS: Final = """
     WITH page AS (
         SELECT id, version, name, description, sell_in, quality, owner_id, created_at, updated_at
-        FROM items WHERE id > %(after)s ORDER BY id LIMIT %(limit)s
+        FROM items {which}
     )
     SELECT page.*, users.name AS owner_name, users.email AS owner_email, users.version AS owner_version,
            ARRAY(
@@ -36,10 +37,13 @@ ITEMS_PAGE: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Where the rows of one aggregate type are, and how a row becomes the event that its last command sent."""
+    """Where the rows of one aggregate type are, and how a row becomes the event that its last command sent.
+
+    `statement` leaves open which rows it reads.
+    """
 
     table: str
-    page: str
+    statement: str
     payload: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
@@ -71,8 +75,8 @@ def _item_payload(row: Mapping[str, Any]) -> ItemPayload:
     )
 
 
-USER_ROWS: Final = Rows("users", USERS_PAGE, _user_payload)
-ITEM_ROWS: Final = Rows("items", ITEMS_PAGE, _item_payload)
+USER_ROWS: Final = Rows("users", USERS, _user_payload)
+ITEM_ROWS: Final = Rows("items", ITEMS, _item_payload)
 
 
 def count(connection: psycopg.Connection, rows: Rows) -> int:
@@ -85,10 +89,21 @@ def events_page(
     connection: psycopg.Connection, aggregate_type: str, rows: Rows, *, after: int, limit: int
 ) -> Sequence[Event]:
     """Return the state of the next aggregates after the id `after`, as the events their last commands sent."""
+    return _events(connection, aggregate_type, rows, PAGE, {"after": after, "limit": limit})
+
+
+def events_of(connection: psycopg.Connection, aggregate_type: str, rows: Rows, ids: Sequence[int]) -> Sequence[Event]:
+    """Return the state of those of the aggregates that have a row, in id order."""
+    return _events(connection, aggregate_type, rows, CHOSEN, {"ids": list(ids)})
+
+
+def _events(
+    connection: psycopg.Connection, aggregate_type: str, rows: Rows, which: str, values: Mapping[str, Any]
+) -> Sequence[Event]:
     cursor = connection.cursor(row_factory=dict_row)
     return [
         Event(aggregate_type, row["id"], row["version"], f"{aggregate_type}.updated", rows.payload(row))
-        for row in cursor.execute(rows.page, {"after": after, "limit": limit})
+        for row in cursor.execute(rows.statement.format(which=which), values)
     ]
 
 

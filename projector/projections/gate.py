@@ -1,8 +1,8 @@
 """The version gate: the only code that writes documents, and the only place where the gate is spelled.
 
-A document is written iff the stored version is lower. So any message may be delivered any number of times, in any
-order, by any number of projectors, and the read models end the same. Tombstones go through the same gate: a late
-upsert never brings a deleted document back.
+A document is written iff the stored version is lower; a repair, which says the current version once more, iff it is
+lower or equal. So any message may be delivered any number of times, in any order, by any number of projectors, and the
+read models end the same. Tombstones go through the same gate: a late upsert never brings a deleted document back.
 
 The gate is an aggregation-pipeline update that matches `_id` alone and decides inside. With the version in the
 filter instead, the loser of two racing first inserts gets a duplicate key although it may carry the NEWER version.
@@ -44,6 +44,7 @@ class Write:
     document: Mapping[str, Any]
     encoded: RawBSONDocument
     owner_field: str | None = None
+    is_repair: bool = False
 
     @property
     def aggregate_id(self) -> int:
@@ -72,14 +73,15 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """An owner to put into the items `first` to `last` that still embed an older version of it."""
+    """An owner to put into the items `first` to `last` that embed an older version of it; a repair: or the same one."""
 
     owner: OwnerDocument
     first: int
     last: int
+    is_repair: bool = False
 
 
-def write_of(document: Mapping[str, Any], owner_field: str | None = None) -> Write:
+def write_of(document: Mapping[str, Any], owner_field: str | None = None, *, is_repair: bool = False) -> Write:
     """Return `document` encoded for the gate. Raises UnstorableDocumentError when BSON cannot hold it."""
     try:
         encoded = encode(document, codec_options=CODEC)
@@ -87,7 +89,7 @@ def write_of(document: Mapping[str, Any], owner_field: str | None = None) -> Wri
         raise UnstorableDocumentError(f"the document cannot be stored: {error}") from error
     if len(encoded) > MAX_DOCUMENT_BYTES:
         raise UnstorableDocumentError(f"the document has {len(encoded)} bytes, MongoDB holds {MAX_DOCUMENT_BYTES}")
-    return Write(document, RawBSONDocument(encoded), owner_field)
+    return Write(document, RawBSONDocument(encoded), owner_field, is_repair)
 
 
 def apply(
@@ -100,7 +102,8 @@ def apply(
     """
     # A first version is almost always new, and a plain insert is several times cheaper than an upsert.
     operations: list[Operation] = [
-        InsertOne(write.encoded) if write.version == 1 else gated(write, upsert=True) for write in writes
+        InsertOne(write.encoded) if write.version == 1 and not write.is_repair else gated(write, upsert=True)
+        for write in writes
     ]
     modified, errors = _bulk_write(collection, operations, deadline, session)
     known = [index for index, error in errors.items() if error["code"] == DUPLICATE_KEY]
@@ -116,12 +119,12 @@ def apply(
 
 
 def gated(write: Write, *, upsert: bool) -> UpdateOne:
-    """Return the update that replaces the stored document iff its version is lower."""
+    """Return the update that replaces the stored document iff its version is lower; by a repair: or equal."""
     replacement: Mapping[str, Any] = {"$literal": write.encoded}
     if write.owner_field and write.owner:
         newer_owner = _newer_owner(write.owner_field, write.owner)
         replacement = {"$mergeObjects": [replacement, {write.owner_field: newer_owner}]}
-    is_newer = {"$lt": [{"$ifNull": ["$version", 0]}, write.version]}
+    is_newer = {_older(is_repair=write.is_repair): [{"$ifNull": ["$version", 0]}, write.version]}
     return UpdateOne(
         {"_id": write.aggregate_id},
         [{"$replaceWith": {"$cond": [is_newer, replacement, "$$ROOT"]}}],
@@ -144,7 +147,7 @@ def embed_owners(
             {
                 "_id": {"$gte": embedding.first, "$lte": embedding.last},
                 "owner.id": embedding.owner["id"],
-                "owner.version": {"$lt": embedding.owner["version"]},
+                "owner.version": {_older(is_repair=embedding.is_repair): embedding.owner["version"]},
             },
             {"$set": {"owner": embedding.owner}},
         )
@@ -152,6 +155,10 @@ def embed_owners(
     ]
     _, errors = _bulk_write(items, operations, deadline, session)
     return {index: _describe(error) for index, error in errors.items()}
+
+
+def _older(*, is_repair: bool) -> str:
+    return "$lte" if is_repair else "$lt"
 
 
 def _newer_owner(field: str, owner: OwnerDocument) -> Mapping[str, Any]:

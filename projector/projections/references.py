@@ -6,7 +6,7 @@ Both looks run whatever the gate said: a redelivery must finish what a crash lef
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Final
 
@@ -25,10 +25,14 @@ BEFORE_ALL: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class FanOut:
-    """A user whose items must embed this version of it, and the id of the last item that was reached."""
+    """A user whose items must embed this version of it, and the id of the last item that was reached.
+
+    A repair reaches those that embed the same version, too: it may have another content.
+    """
 
     owner: OwnerDocument
     cursor: int = BEFORE_ALL
+    is_repair: bool = False
 
 
 def correct_owners(
@@ -75,14 +79,17 @@ def fan_out_step(
     page = _next_items(database, fan_outs, limit, deadline, session)
     ids = {owner_id: [item["_id"] for item in items] for owner_id, items in groupby(page, key=_owner_id)}
     by_owner = {fan_out.owner["id"]: fan_out for fan_out in fan_outs}
-    embeddings = [Embedding(by_owner[owner_id].owner, reached[0], reached[-1]) for owner_id, reached in ids.items()]
+    embeddings = [
+        Embedding(by_owner[owner_id].owner, reached[0], reached[-1], by_owner[owner_id].is_repair)
+        for owner_id, reached in ids.items()
+    ]
     errors = embed_owners(database[ITEMS_READ.name], embeddings, deadline, session)
     refused = {embeddings[index].owner["id"]: error for index, error in errors.items()}
     if len(page) < limit:
         return [], refused
     last_owner = page[-1]["owner"]["id"]
     left = [
-        FanOut(fan_out.owner, page[-1]["_id"]) if owner_id == last_owner else fan_out
+        replace(fan_out, cursor=page[-1]["_id"]) if owner_id == last_owner else fan_out
         for owner_id, fan_out in sorted(by_owner.items())
         if owner_id >= last_owner and owner_id not in refused
     ]

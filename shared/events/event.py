@@ -29,6 +29,11 @@ class DeletedPayload(TypedDict):
     deleted_at: datetime
 
 
+def repaired(aggregate_type: str, aggregate_id: int, version: int, payload: Mapping[str, Any]) -> Event:
+    """Return the event that says the state once more: no command happened, `version` is the one the row has."""
+    return Event(aggregate_type, aggregate_id, version, f"{aggregate_type}.repaired", payload)
+
+
 def deleted(aggregate_type: str, aggregate_id: int, version: int, deleted_at: datetime) -> Event:
     """Return the event of an aggregate's end. `version` is one above the last version the aggregate had."""
     payload = DeletedPayload(schema_version=1, deleted_at=deleted_at)

@@ -13,9 +13,11 @@ PAYLOADS: MappingProxyType[str, TypeAdapter[Any]] = MappingProxyType(
     {
         "user.created": TypeAdapter(user.UserPayload),
         "user.updated": TypeAdapter(user.UserPayload),
+        "user.repaired": TypeAdapter(user.UserPayload),
         "user.deleted": TypeAdapter(DeletedPayload),
         "item.created": TypeAdapter(item.ItemPayload),
         "item.updated": TypeAdapter(item.ItemPayload),
+        "item.repaired": TypeAdapter(item.ItemPayload),
         "item.deleted": TypeAdapter(DeletedPayload),
     }
 )

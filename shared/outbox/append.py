@@ -19,6 +19,11 @@ COPY_OUTBOX: Final = """
 """
 
 
+APPEND: Final = """
+    COPY outbox (aggregate_type, aggregate_id, aggregate_version, event_type, payload) FROM STDIN
+"""
+
+
 async def append(
     session: AsyncSession, event: Event, *, awaited: bool, trace_context: Mapping[str, str] | None = None
 ) -> tuple[int, UUID]:
@@ -44,13 +49,16 @@ def copy_in(cursor: Cursor[TupleRow], events: Iterable[Event], ids: Iterable[int
     """Add one message per event, with these ids, for which nobody waits. Events are made while the server works."""
     with cursor.copy(COPY_OUTBOX) as copy:
         for message_id, event in zip(ids, events, strict=True):
-            copy.write_row(
-                (
-                    message_id,
-                    event.aggregate_type,
-                    event.aggregate_id,
-                    event.aggregate_version,
-                    event.event_type,
-                    to_json(event.payload),
-                )
-            )
+            copy.write_row((message_id, *_columns(event)))
+
+
+def append_all(cursor: Cursor[TupleRow], events: Iterable[Event]) -> None:
+    """Add one message per event, for which nobody waits, in their order."""
+    with cursor.copy(APPEND) as copy:
+        for event in events:
+            copy.write_row(_columns(event))
+
+
+def _columns(event: Event) -> tuple[str, int, int, str, str]:
+    payload = to_json(event.payload)
+    return event.aggregate_type, event.aggregate_id, event.aggregate_version, event.event_type, payload

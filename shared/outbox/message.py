@@ -22,3 +22,8 @@ class OutboxMessage:
     created_at: datetime
     awaited: bool
     cursor: int | None = None
+
+    @property
+    def is_repair(self) -> bool:
+        """Whether it rewrites the version that the read model may show already."""
+        return self.event_type.endswith(".repaired")

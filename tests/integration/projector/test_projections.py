@@ -22,7 +22,7 @@ NAMES = [read_model.name for read_model in READ_MODELS]
 
 @pytest.mark.parametrize("aggregate_type", sorted(AGGREGATE_TYPES))
 def test_every_aggregate_type_has_event_payloads_a_projection_and_a_read_model(aggregate_type: str) -> None:
-    for happened in ("created", "updated", "deleted"):
+    for happened in ("created", "updated", "repaired", "deleted"):
         assert f"{aggregate_type}.{happened}" in PAYLOADS
     projection = PROJECTIONS[aggregate_type]
     assert projection.read_model in READ_MODELS
