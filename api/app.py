@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
+from typing import cast
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -20,6 +20,7 @@ from api.consistency.waker import Waker
 from api.dependencies import Services
 from api.etag import HEADER_NAME as ETAG
 from api.items import routes as items
+from api.metrics import ApiMetrics
 from api.middleware import REQUEST_ID, RequestContextMiddleware, UnexpectedErrorMiddleware
 from api.openapi import DESCRIPTION, complete_openapi
 from api.pool import BoundedPool, replace_stale_connections
@@ -30,6 +31,7 @@ from api.users import routes as users
 from shared.mongo import async_read_model_database, create_async_client
 from shared.postgres import create_engine
 from shared.telemetry import Tracing
+from shared.version import installed_version
 
 # Every aggregate's routes. A new aggregate adds its line here.
 ROUTERS = (users.router, items.router, tags.router, health.router)
@@ -38,7 +40,7 @@ ROUTERS = (users.router, items.router, tags.router, health.router)
 def create_app(settings: ApiSettings, tracing: Tracing | None = None) -> FastAPI:
     """Return the application. Nothing is opened until it starts."""
     name = f"kata-api {socket.gethostname()}:{os.getpid()}"
-    settlements, waker = Settlements(settings, name), Waker(settings, name)
+    settlements, waker, metrics = Settlements(settings, name), Waker(settings, name), ApiMetrics(settings, name)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -53,13 +55,15 @@ def create_app(settings: ApiSettings, tracing: Tracing | None = None) -> FastAPI
             idle_in_transaction_session_timeout=int(settings.statement_timeout_seconds * 1000),
         )
         replace_stale_connections(engine)
+        metrics.watch_pool(cast("BoundedPool", engine.pool))
         app.state.services = Services(
             settings,
             engine,
             async_read_model_database(client, settings),
             settlements,
             waker,
-            Freshness(engine, settlements, waker),
+            Freshness(engine, settlements, waker, metrics),
+            metrics,
         )
         parts = [asyncio.create_task(part) for part in (settlements.listen(), settlements.check(), waker.run())]
         yield
@@ -71,7 +75,7 @@ def create_app(settings: ApiSettings, tracing: Tracing | None = None) -> FastAPI
 
     app = FastAPI(
         title="Backend Kata",
-        version=_version(),
+        version=installed_version(),
         description=DESCRIPTION,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
@@ -102,7 +106,7 @@ def create_app(settings: ApiSettings, tracing: Tracing | None = None) -> FastAPI
                 REQUEST_ID,
             ],
         )
-    app.add_middleware(RequestContextMiddleware, tracing=tracing)
+    app.add_middleware(RequestContextMiddleware, metrics=metrics, tracing=tracing)
     return app
 
 
@@ -116,10 +120,3 @@ def _telemetry(tracing: Tracing | None) -> TelemetryConfig:
         logs=False,
         auto_configure=False,
     )
-
-
-def _version() -> str:
-    try:
-        return version("backend-kata")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "0"

@@ -18,6 +18,7 @@ from api.deadline import deadline_of
 from api.expected import Expected
 from api.idempotency.header import request_key_of
 from api.idempotency.request_key import RequestKey
+from api.metrics import ApiMetrics
 from api.preconditions import expected_of
 from api.reads import Reads
 from api.settings import ApiSettings
@@ -35,6 +36,7 @@ class Services:
     settlements: Settlements
     waker: Waker
     freshness: Freshness
+    metrics: ApiMetrics
 
 
 def services_of(request: Request) -> Services:
@@ -90,7 +92,7 @@ async def consistency_of(
 ) -> Consistency:
     """Return how this write waits."""
     preference = parse_prefer(", ".join(prefer or []), services.settings.default_wait_seconds)
-    return Consistency(request, preference, services.settlements, services.waker)
+    return Consistency(request, preference, services.settlements, services.waker, services.metrics)
 
 
 async def unit_of_work_of(

@@ -11,15 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 
 from api.dependencies import Services, State
+from shared.outbox.lookup import OLDEST_AGE
 
 CHECK_SECONDS = 3.0
-
-# The message with the lowest id is, but for late commits, the oldest; finding it costs one index look-up.
-OLDEST_MESSAGE_AGE = text("""
-    SELECT coalesce((
-        SELECT greatest(extract(epoch FROM clock_timestamp() - created_at), 0) FROM outbox ORDER BY id LIMIT 1
-    ), 0)::float8
-""")
 
 router = APIRouter(tags=["operations"])
 
@@ -69,14 +63,14 @@ async def ready(services: State) -> JSONResponse:
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
-async def metrics() -> Response:
-    """Answer this process's metrics in Prometheus' text format."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+def metrics(services: State) -> Response:
+    """Answer this process's metrics in Prometheus' text format. On a thread, because it looks at the lag."""
+    return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _lag(services: Services) -> float:
     async with services.engine.connect() as connection:
-        lag: float = (await connection.execute(OLDEST_MESSAGE_AGE)).scalar_one()
+        lag: float = (await connection.execute(text(OLDEST_AGE))).scalar_one()
         return lag
 
 

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import log_events
+from api.metrics import ApiMetrics
 from api.problems import unexpected
 from shared.logs import get_logger
 from shared.telemetry import Tracing, begin_request
@@ -29,10 +30,11 @@ _log = get_logger("request")
 
 
 class RequestContextMiddleware:
-    """Gives each request its id and trace context and logs it once, when it is over."""
+    """Gives each request its id and trace context; logs and counts it once, when it is over."""
 
-    def __init__(self, app: ASGIApp, tracing: Tracing | None = None) -> None:
+    def __init__(self, app: ASGIApp, metrics: ApiMetrics, tracing: Tracing | None = None) -> None:
         self._app = app
+        self._metrics = metrics
         self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,13 +72,15 @@ class RequestContextMiddleware:
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
-                route = scope.get("route")
+                seconds = time.perf_counter() - begun
+                route = getattr(scope.get("route"), "path", None)
+                self._metrics.request(method, route, status, seconds)
                 _log.info(
                     log_events.REQUEST,
                     method=method,
-                    route=getattr(route, "path", None) or quote(scope["path"])[:_LOGGED_PATH],
+                    route=route or quote(scope["path"])[:_LOGGED_PATH],
                     status=status,
-                    seconds=round(time.perf_counter() - begun, 6),
+                    seconds=round(seconds, 6),
                     **fields,
                 )
 

@@ -12,6 +12,7 @@ from api.consistency.prefer import Preference
 from api.consistency.settlements import Settlements, Visibility
 from api.consistency.token import HEADER_NAME, PATTERN, Token
 from api.consistency.waker import Waker
+from api.metrics import ApiMetrics
 from api.problems import RETRY_AFTER_HEADERS
 from api.unit_of_work import Committed
 
@@ -34,8 +35,11 @@ WRITE_HEADERS: Final[dict[str, Any]] = {
 class Consistency:
     """Bound to one request: its preference, and where settlements are announced."""
 
-    def __init__(self, request: Request, preference: Preference, settlements: Settlements, waker: Waker) -> None:
+    def __init__(
+        self, request: Request, preference: Preference, settlements: Settlements, waker: Waker, metrics: ApiMetrics
+    ) -> None:
         self._request = request
+        self._metrics = metrics
         self.preference = preference
         self._settlements = settlements
         self._waker = waker
@@ -50,13 +54,11 @@ class Consistency:
         fields.update(message_id=committed.message_id, commit_seconds=round(committed.seconds, 6))
         if committed.settled is not None:
             fields.update(repeated=True)
+        if committed.settled is None:
+            self._metrics.committed(committed.seconds)
         begun = time.perf_counter()
         token = Token(committed.installation, committed.message_id)
-        visibility = (
-            Visibility.VISIBLE
-            if committed.settled
-            else await self._settlements.wait(token, self.preference.wait_seconds)
-        )
+        visibility = Visibility.VISIBLE if committed.settled else await self._wait(token)
         fields.update(visibility=visibility.value, wait_seconds=round(time.perf_counter() - begun, 6))
         answer = JSONResponse(body.model_dump(mode="json"), status, headers=dict(headers or {}))
         answer.headers[HEADER_NAME] = token.encode()
@@ -75,6 +77,15 @@ class Consistency:
             case _:
                 assert_never(visibility)
         return answer
+
+    async def _wait(self, token: Token) -> Visibility:
+        if not self.preference.waits:
+            return await self._settlements.wait(token, 0)
+        with self._metrics.waiting("write"):
+            visibility = await self._settlements.wait(token, self.preference.wait_seconds)
+        if visibility is Visibility.PENDING and not self._settlements.is_draining:
+            self._metrics.timed_out("write")
+        return visibility
 
 
 def accepted(model: type[BaseModel], headers: Mapping[str, Any] | None = None) -> dict[int | str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from api.consistency.settlements import CHECK_SECONDS, Settlements
 from api.consistency.token import Token
 from api.consistency.waker import Waker
 from api.errors import ProjectionFailedError, ProjectionPendingError, TokenError
+from api.metrics import ApiMetrics
 from shared.mongo_time import MongoTime
 from shared.outbox.lookup import LOOK_UP, MAKE_AWAITED
 
@@ -38,7 +39,8 @@ class LookUp:
 class Freshness:
     """Waits for the messages that tokens name. A token whose message is settled costs one statement."""
 
-    def __init__(self, engine: AsyncEngine, settlements: Settlements, waker: Waker) -> None:
+    def __init__(self, engine: AsyncEngine, settlements: Settlements, waker: Waker, metrics: ApiMetrics) -> None:
+        self._metrics = metrics
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._settlements = settlements
         self._waker = waker
@@ -49,23 +51,32 @@ class Freshness:
         None when MongoDB has told no time yet. Raises TokenError for a token of another installation,
         ProjectionPendingError when the write does not become visible in time, ProjectionFailedError when it failed.
         """
-        deadline, pause = time.monotonic() + seconds, FIRST_PAUSE_SECONDS
         found = await self._look_up(token)
         if found.state in PENDING:
             self._waker.wake(token.message_id)
-        # While draining, wait() returns at once: looking again and again would only keep the database busy.
-        while (
-            found.state in PENDING and not self._settlements.is_draining and (left := deadline - time.monotonic()) > 0
-        ):
-            # A message that is claimed just now was not made awaited in time, so its settling is not announced.
-            await self._settlements.wait(token, min(left, pause))
-            pause = min(pause * 2, CHECK_SECONDS)
-            found = await self._look_up(token)
+            if seconds > 0:
+                found = await self._wait(token, found, seconds)
         if found.state in PENDING:
             raise ProjectionPendingError
         if found.state != "settled":
             raise ProjectionFailedError
         return found.time
+
+    async def _wait(self, token: Token, found: LookUp, seconds: float) -> LookUp:
+        """Return what became of the message after at most `seconds`; it is `found` pending."""
+        deadline, pause = time.monotonic() + seconds, FIRST_PAUSE_SECONDS
+        with self._metrics.waiting("read"):
+            # While draining, wait() returns at once: looking again and again would only keep the database busy.
+            while not self._settlements.is_draining and (left := deadline - time.monotonic()) > 0:
+                # A message that is claimed just now was not made awaited in time, so its settling is not announced.
+                await self._settlements.wait(token, min(left, pause))
+                pause = min(pause * 2, CHECK_SECONDS)
+                found = await self._look_up(token)
+                if found.state not in PENDING:
+                    return found
+        if not self._settlements.is_draining:
+            self._metrics.timed_out("read")
+        return found
 
     async def _look_up(self, token: Token) -> LookUp:
         """Return what became of the message; a pending one is made awaited."""

@@ -28,6 +28,13 @@ LOOK_UP: Final = """
     ) AS latest ON true
 """
 
+# The message with the lowest id is, but for late commits, the oldest; finding it costs one index look-up.
+OLDEST_AGE: Final = """
+    SELECT coalesce((
+        SELECT greatest(extract(epoch FROM clock_timestamp() - created_at), 0) FROM outbox ORDER BY id LIMIT 1
+    ), 0)::float8
+"""
+
 # From now on a reader waits for this message: it overtakes, and its settling is announced. One that is claimed just
 # now is left alone; the slow check finds it settled.
 MAKE_AWAITED: Final = """
