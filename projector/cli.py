@@ -119,6 +119,25 @@ def status(*, json: Json = False) -> None:
         sys.exit(FINDING)
 
 
+@app.command()
+def doctor(*, json: Json = False) -> None:
+    """Name what is wrong, why, and the command that mends it. Exit code 1 when anything is."""
+    from rich.console import Console
+
+    from projector.doctor.checks import CHECKS
+    from projector.doctor.examine import examine
+    from projector.doctor.report import show
+    from projector.settings import ProjectorSettings
+
+    report = examine(CHECKS, ProjectorSettings.load_or_exit())
+    if json:
+        print_answer(json, report.as_json(), "")
+    else:
+        show(report, Console())
+    if not report.is_healthy:
+        sys.exit(FINDING)
+
+
 def _aggregate_types(read_model: ReadModelName | None) -> tuple[str, ...]:
     return tuple(name.value.removesuffix("s") for name in ([read_model] if read_model else ReadModelName))
 

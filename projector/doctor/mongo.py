@@ -1,0 +1,150 @@
+"""MongoDB: is it there, has it a primary and a majority, does it take us?"""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from pymongo import MongoClient
+from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
+
+from projector.doctor.connection import mongo_client
+from projector.doctor.finding import Finding, Severity
+from projector.settings import ProjectorSettings
+from projector.subscriber import describe
+from shared.mongo import META, Document
+
+REFUSALS: Final = frozenset({13, 18})  # Unauthorized, AuthenticationFailed
+
+# What API, projector, replay and clean do in the database of the read models.
+ACTIONS: Final = frozenset(
+    {
+        "find", "insert", "update", "remove", "createCollection", "createIndex", "collMod", "dropCollection",
+        "renameCollectionSameDB", "listCollections", "listIndexes", "dbStats",
+    }
+)  # fmt: skip
+
+# A majority that is further behind than this does not follow.
+BEHIND_SECONDS: Final = 10.0
+
+DOWN: Final = "down"
+STATES: Final[Mapping[str, str]] = {
+    "Unknown": DOWN,
+    "RSPrimary": "primary",
+    "RSSecondary": "secondary",
+    "RSArbiter": "arbiter",
+    "RSGhost": "in no set",
+    "RSOther": "starting or recovering",
+}
+SETTLE_SECONDS: Final = 0.05
+
+
+def reach(settings: ProjectorSettings) -> Iterator[Finding]:
+    """Read from the primary as our user."""
+    try:
+        with mongo_client(settings) as client:
+            try:
+                client[settings.mongo_database][META].find_one({}, {"_id": 1})
+            except PyMongoError as error:
+                yield _unreached(settings, client, error)
+    except ConfigurationError as error:  # the name of a mongodb+srv:// is not known
+        yield _unreachable(error)
+
+
+def grant_rights(settings: ProjectorSettings) -> Iterator[Finding]:
+    """Compare what our user may do with the database to what it must."""
+    with mongo_client(settings) as client:
+        status = client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
+    if not status["authenticatedUsers"]:
+        return  # it just answered us without asking who we are
+    granted: set[str] = set()
+    for privilege in status["authenticatedUserPrivileges"]:
+        if _covers(privilege["resource"], settings.mongo_database):
+            granted.update(privilege["actions"])
+    missing = sorted(ACTIONS - granted)
+    if missing:
+        user = status["authenticatedUsers"][0]["user"]
+        yield Finding(
+            f"the MongoDB user {user} may not {', '.join(missing)} in the database {settings.mongo_database}",
+            _grant(settings, user),
+            details={"user": user, "missing": missing},
+        )
+
+
+def be_whole(settings: ProjectorSettings) -> Iterator[Finding]:
+    """Look for members that are down, and for a majority that does not follow."""
+    with mongo_client(settings) as client:
+        hello = client.admin.command("hello")
+        members = _members_once_known(client, settings.connect_timeout_seconds)
+    down = [address for address, state in members.items() if state == DOWN]
+    if down:
+        yield Finding(
+            f"of MongoDB's {len(members)} members {_listed(down)} {'is' if len(down) == 1 else 'are'} down",
+            "start it again, its log says why it ended; while a majority of the set is up, everything goes on",
+            Severity.WARNING,
+            {"members": members},
+        )
+    last = hello["lastWrite"]
+    behind = (last["lastWriteDate"] - last["majorityWriteDate"]).total_seconds()
+    if behind > BEHIND_SECONDS:
+        yield Finding(
+            f"MongoDB's majority is {behind:.0f} s behind its primary: nothing is acknowledged, so nothing is settled",
+            "start the members that are down, and see what the others wait for: "
+            '`mongosh "$MONGO_URL" --eval "rs.printSecondaryReplicationInfo()"`',
+            details={"behind_seconds": behind, "members": members},
+        )
+
+
+def _unreached(settings: ProjectorSettings, client: MongoClient[Document], error: PyMongoError) -> Finding:
+    if isinstance(error, OperationFailure) and error.code in REFUSALS:
+        return Finding(
+            f"MongoDB refuses us: {describe(error)}",
+            "correct user, password and authSource in MONGO_URL; if they are right, give the user the right to it: "
+            + _grant(settings, "USER"),
+        )
+    members = _members(client)
+    if not members or set(members.values()) == {DOWN}:
+        return _unreachable(error)
+    return Finding(
+        f"MongoDB has no primary: {', '.join(f'{address} is {state}' for address, state in members.items())}",
+        "start the members that are down, a majority of the set elects a primary by itself; a set that was never "
+        'made: `mongosh "$MONGO_URL" --eval "rs.initiate()"`',
+        details={"members": members},
+    )
+
+
+def _unreachable(error: PyMongoError) -> Finding:
+    return Finding(
+        f"MongoDB cannot be reached: {describe(error)}",
+        'start it, or correct hosts, port and replicaSet in MONGO_URL; try `mongosh "$MONGO_URL" --eval "db.hello()"`',
+    )
+
+
+def _grant(settings: ProjectorSettings, user: str) -> str:
+    role = f'{{role: "dbOwner", db: "{settings.mongo_database}"}}'
+    return f'as an administrator, in the database of its authSource: `db.grantRolesToUser("{user}", [{role}])`'
+
+
+def _covers(resource: Mapping[str, Any], database: str) -> bool:
+    return bool(resource.get("anyResource")) or (
+        resource.get("db") in {"", database} and resource.get("collection") == ""
+    )
+
+
+def _members_once_known(client: MongoClient[Document], seconds: float) -> dict[str, str]:
+    # The client asks every member on a thread of its own.
+    deadline = time.monotonic() + seconds
+    while DOWN in (members := _members(client)).values() and time.monotonic() < deadline:
+        time.sleep(SETTLE_SECONDS)
+    return members
+
+
+def _members(client: MongoClient[Document]) -> dict[str, str]:
+    servers = client.topology_description.server_descriptions()
+    return {
+        f"{host}:{port}": STATES.get(server.server_type_name, server.server_type_name)
+        for (host, port), server in sorted(servers.items())
+    }
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(names)

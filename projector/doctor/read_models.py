@@ -1,0 +1,100 @@
+"""The read models: whose are they, would MongoDB take what the projections make, and do they agree with the rows?"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from projector.doctor.connection import ask, connect_postgres, mongo_client
+from projector.doctor.finding import Finding, Severity
+from projector.settings import ProjectorSettings
+from shared.installation import ForeignReadModelsError, check_read_models
+from shared.mongo import read_model_database
+from shared.read_models import READ_MODELS
+
+# Code 121 is MongoDB's DocumentValidationFailure.
+REFUSED: Final = """
+    SELECT count(*) AS number, min(id) AS first, min(error) AS error
+    FROM outbox_failures WHERE state IN ('dead', 'retrying') AND error LIKE '%%(code 121)' HAVING count(*) > 0
+"""
+
+# The last whole verification of each aggregate type, and the samples since then.
+DRIFT: Final = """
+    SELECT aggregate_type, sum(missing)::int AS missing, sum(stale)::int AS stale, sum(orphaned)::int AS orphaned,
+           sum(different)::int AS different, to_char(max(ended_at), 'YYYY-MM-DD HH24:MI:SS TZ') AS found_at
+    FROM verifications AS found
+    WHERE missing + stale + orphaned + different > 0 AND NOT EXISTS (
+        SELECT FROM verifications AS later
+        WHERE later.aggregate_type = found.aggregate_type AND later.kind = 'whole' AND later.id > found.id
+    )
+    GROUP BY aggregate_type
+"""
+
+
+def be_ours(settings: ProjectorSettings) -> Iterator[Finding]:
+    """Compare the mark of the read models to the installation."""
+    with connect_postgres(settings) as connection, mongo_client(settings) as client:
+        try:
+            check_read_models(connection, read_model_database(client, settings))
+        except ForeignReadModelsError as error:
+            cause, _, remedy = str(error).rpartition(": ")
+            yield Finding(cause, remedy)
+
+
+def take_what_we_write(settings: ProjectorSettings) -> Iterator[Finding]:
+    """Look for documents that MongoDB refused, and for validators and indexes that are not those of this code."""
+    refused = ask(settings, REFUSED)
+    with mongo_client(settings) as client:
+        database = read_model_database(client, settings)
+        validators = {
+            found["name"]: found["options"].get("validator")
+            for found in database.list_collections(filter={"type": "collection"})
+        }
+        indexes = {
+            model.name: set(database[model.name].index_information())
+            for model in READ_MODELS
+            if model.name in validators
+        }
+    for row in refused:
+        yield Finding(
+            f"MongoDB's validator rejects documents: {row['number']} messages failed so, the first is {row['first']}: "
+            f"{row['error']}",
+            "if a finding below says that a validator is not that of this version, mend that; otherwise the validator "
+            "and the projections of this version disagree: deploy a version that agrees; then "
+            "`projector dead-letters retry --all`",
+            details=row,
+        )
+    known = [model for model in READ_MODELS if model.name in validators]
+    changed = [model.name for model in known if validators[model.name] != model.validator]
+    if changed:
+        yield Finding(
+            f"the validator of {' and '.join(changed)} is not that of this version: somebody changed it, or a "
+            "projector of another version runs beside",
+            "stop the projectors of other versions and start this version's again: at its start `projector run` sets "
+            "the validators",
+            Severity.WARNING,
+            {"collections": changed},
+        )
+    without = [
+        f"{model.name}.{index.name}"
+        for model in known
+        for index in model.indexes
+        if index.name not in indexes[model.name]
+    ]
+    if without:
+        yield Finding(
+            f"indexes are missing: {', '.join(without)}",
+            "start a projector again: at its start `projector run` makes them",
+            Severity.WARNING,
+            {"indexes": without},
+        )
+
+
+def agree_with_the_rows(settings: ProjectorSettings) -> Iterator[Finding]:
+    """Look at what the last verifications found."""
+    for row in ask(settings, DRIFT):
+        kinds = ", ".join(f"{row[kind]} {kind}" for kind in ("missing", "stale", "orphaned", "different") if row[kind])
+        name = f"{row['aggregate_type']}s"
+        yield Finding(
+            f"drift: of the {name} {kinds}, found at {row['found_at']}",
+            f"`projector verify {name} --deep --repair`, then `projector verify {name} --deep` again",
+            details=row,
+        )

@@ -1,0 +1,119 @@
+"""Is anybody relaying, and how does it go: lag, failures, and batches that take far longer than usual."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from projector import outbox
+from projector.connection import SERVER_MARGIN_SECONDS
+from projector.doctor.connection import ask, connect_postgres
+from projector.doctor.finding import Finding, Severity
+from projector.relay import HEARTBEAT_SECONDS
+from projector.settings import ProjectorSettings
+
+# A projector holds a connection for as long as it runs, whatever it waits for. A lane beats when it is idle and with
+# every batch.
+LANES: Final = """
+    SELECT (SELECT count(*) FROM outbox) AS backlog,
+           extract(epoch FROM clock_timestamp() - max(heartbeat))::float8 AS silent_seconds,
+           (SELECT string_agg(DISTINCT application_name, ', ') FROM pg_stat_activity
+            WHERE datname = current_database() AND starts_with(application_name, 'kata-projector ')) AS running
+    FROM projectors
+"""
+BEATS_MISSED: Final = 3
+
+# The last batch of each lane that is alive, and the batch it has in hand.
+BATCHES: Final = """
+    SELECT name AS lane, batch_seconds AS seconds, usual_batch_seconds AS usual, 'the last batch took' AS what,
+           NULL AS waits_for
+    FROM projectors WHERE heartbeat > clock_timestamp() - make_interval(secs => %(silence)s)
+    UNION ALL
+    SELECT application_name, extract(epoch FROM clock_timestamp() - xact_start)::float8,
+           (SELECT max(usual_batch_seconds) FROM projectors WHERE starts_with(name, application_name || ' lane ')),
+           'the batch in hand has taken', CASE wait_event_type WHEN 'Client' THEN 'MongoDB' ELSE wait_event_type END
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND xact_start IS NOT NULL
+      AND EXISTS (SELECT FROM projectors WHERE starts_with(name, application_name || ' lane '))
+"""
+# Far slower than usual, and so slow that it comes near to being given up.
+SLOWER: Final = 5.0
+DEADLINE_SHARE: Final = 0.25
+
+DEAD_LETTERS: Final = """
+    SELECT left(error, 200) AS error, count(*) AS number, min(id) AS first
+    FROM outbox_failures WHERE state = %(state)s GROUP BY 1 ORDER BY number DESC
+"""
+GROUPS_SHOWN: Final = 3
+
+
+def be_at_work(settings: ProjectorSettings) -> Iterator[Finding]:
+    """Look for a projector, and for a lane of it that has done something lately."""
+    (row,) = ask(settings, LANES)
+    waiting = f"{row['backlog']} messages wait" if row["backlog"] else "no message waits now"
+    if not row["running"]:
+        yield Finding(
+            f"no projector is running: {waiting}, and no write becomes visible",
+            "start one, and let something start it again when it ends: `projector run`",
+            details=row,
+        )
+    elif row["silent_seconds"] is None or row["silent_seconds"] > silence(settings):
+        since = "ever" if row["silent_seconds"] is None else f"for {row['silent_seconds']:.0f} s"
+        yield Finding(
+            f"{row['running']} is running and has relayed nothing {since}: {waiting}",
+            "its `/ready` and its log line `relay.waiting` say for what it waits: "
+            f"`curl localhost:{settings.projector_http_port}/ready`",
+            details=row,
+        )
+
+
+def keep_up(settings: ProjectorSettings) -> Iterator[Finding]:
+    """Compare the lag to the setting."""
+    with connect_postgres(settings) as connection:
+        now = outbox.status(connection)
+    if now.lag_seconds >= settings.lag_degraded_seconds:
+        yield Finding(
+            f"the oldest message that is not settled is {now.lag_seconds:.0f} s old; {now.backlog:,} wait, "
+            f"{now.failures:,} of them for another attempt",
+            "`projector status`, twice: a backlog that shrinks is only much, and more projectors help as long as cores "
+            "do; of one that does not, the other findings tell the cause",
+            Severity.WARNING,
+            {"lag_seconds": now.lag_seconds, "backlog": now.backlog, "failures": now.failures},
+        )
+
+
+def take_no_longer_than_usual(settings: ProjectorSettings) -> Iterator[Finding]:
+    """Compare the batches of the lanes to what they took lately."""
+    least = settings.batch_deadline_seconds * DEADLINE_SHARE
+    for row in ask(settings, BATCHES, silence=silence(settings)):
+        usual = row["usual"] or 0.0
+        if row["seconds"] and row["seconds"] > max(least, usual * SLOWER):
+            yield Finding(
+                f"{row['what']} {row['seconds']:.1f} s, usual are {usual:.3f} s ({row['lane']}"
+                + (f", it waits for {row['waits_for']})" if row["waits_for"] else ")"),
+                "see what is busy in MongoDB: `mongosh \"$MONGO_URL\" --eval 'db.currentOp({active: true})'`, "
+                "and PostgreSQL: the findings on locks; a batch that reaches BATCH_DEADLINE_SECONDS is given up and "
+                "comes again, so lower BATCH_SIZE if batches always do",
+                Severity.WARNING,
+                row,
+            )
+
+
+def have_no_dead_letters(settings: ProjectorSettings) -> Iterator[Finding]:
+    """Count dead letters by their error."""
+    groups = ask(settings, DEAD_LETTERS, state="dead")
+    if groups:
+        number = sum(group["number"] for group in groups)
+        shown = "; ".join(f"{g['number']:,} times {g['error']}" for g in groups[:GROUPS_SHOWN])
+        more = f"; and {len(groups) - GROUPS_SHOWN} other errors" if len(groups) > GROUPS_SHOWN else ""
+        yield Finding(
+            f"{number:,} dead letter{'s' if number > 1 else ''}: {shown}{more}",
+            f"`projector dead-letters show {groups[0]['first']}` tells one in full; when the cause is mended "
+            "`projector dead-letters retry --all`, or `discard` what shall never be applied",
+            details={"dead_letters": number, "groups": [dict(group) for group in groups[:GROUPS_SHOWN]]},
+        )
+
+
+def silence(settings: ProjectorSettings) -> float:
+    """Return for how many seconds a lane that works may say nothing."""
+    return max(
+        HEARTBEAT_SECONDS * BEATS_MISSED, settings.batch_deadline_seconds + SERVER_MARGIN_SECONDS + HEARTBEAT_SECONDS
+    )

@@ -1,0 +1,148 @@
+"""`projector doctor`: a healthy installation has no finding, and one bad check hides no other."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from projector.doctor import examine as examining
+from projector.doctor.checks import CHECKS
+from projector.doctor.examine import Report, examine
+from projector.doctor.finding import Check, Finding, NotSeenError, Severity
+from projector.settings import ProjectorSettings
+from tests.fixtures.clients import ApiClient
+from tests.fixtures.relays import Outbox
+from tests.fixtures.waiting import wait_until
+from tests.integration.projector.conftest import ProjectorProcess, run_cli
+
+NOBODY = "postgresql://kata:kata@127.0.0.1:1/kata"
+
+
+@pytest.fixture
+def patient(settings: ProjectorSettings) -> ProjectorSettings:
+    """Settings with which neither a slow nor a full machine is a finding: tests share theirs."""
+    return settings.model_copy(
+        update={"disk_free_percent_least": 0, "batch_deadline_seconds": 120, "lag_degraded_seconds": 600}
+    )
+
+
+def assert_healthy(report: Report) -> None:
+    assert report.findings == {}
+    assert [*report.checked, *report.unchecked] == [check.name for check in CHECKS]
+
+
+def test_an_idle_installation_is_healthy(
+    start_projector: Callable[..., ProjectorProcess], patient: ProjectorSettings, outbox: Outbox
+) -> None:
+    projector = start_projector(patient)
+    projector.wait_ready()
+    outbox.bulk(10)
+    wait_until(lambda: outbox.ids() == [], "messages are settled")
+
+    done = run_cli(patient, "doctor", "--json")
+
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert (answer["healthy"], answer["findings"]) == (True, []), done.stdout
+    assert done.returncode == 0
+    assert answer["checked"] == [check.name for check in CHECKS]
+    shown = run_cli(patient, "doctor")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.startswith("Healthy: nothing found. Looked at: PostgreSQL, MongoDB, ")
+
+
+def test_a_busy_installation_is_healthy(
+    start_projector: Callable[..., ProjectorProcess], patient: ProjectorSettings, api: ApiClient, outbox: Outbox
+) -> None:
+    projector = start_projector(patient)
+    projector.wait_ready()
+    user_id = api.new_user()["id"]
+    items = [api.new_item(user_id)["id"] for _ in range(4)]
+    outbox.bulk(20_000, first=1_000)
+    reports: list[Report] = []
+
+    def write(item_id: int) -> int:
+        writes = 0
+        while not reports:
+            api.put(f"/items/{item_id}", json={"quality": writes % 50}).raise_for_status()
+            writes += 1
+        return writes
+
+    with ThreadPoolExecutor(4) as clients:
+        writing = [clients.submit(write, item_id) for item_id in items]
+        try:
+            report = examine(CHECKS, patient)
+        finally:
+            reports.append(Report())
+    assert all(done.result() > 0 for done in writing)
+    assert_healthy(report)
+
+
+def test_a_check_that_hangs_or_fails_is_a_finding_and_hides_no_other(
+    patient: ProjectorSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examining, "MARGIN_SECONDS", -patient.connect_timeout_seconds + 0.2)
+    with psycopg.connect(patient.database_url.get_secret_value()) as connection:
+
+        def hang(settings: ProjectorSettings) -> list[Finding]:
+            connection.execute("SELECT pg_sleep(600)")
+            return []
+
+        def fail(settings: ProjectorSettings) -> list[Finding]:
+            raise ZeroDivisionError("a bug")
+
+        def find(settings: ProjectorSettings) -> list[Finding]:
+            return [Finding("a cause", "a remedy", Severity.WARNING)]
+
+        def see_nothing(settings: ProjectorSettings) -> list[Finding]:
+            raise NotSeenError("not from here")
+
+        checks = [
+            Check("hanging", hang),
+            Check("failing", fail),
+            Check("finding", find),
+            Check("blind", see_nothing),
+            Check("needing", find, ("finding", "failing")),
+            Check("needing less", find, ("finding", "blind")),
+        ]
+        report = examine(checks, patient)
+        connection.cancel_safe()
+
+    assert [findings[0].cause for findings in report.findings.values()] == [
+        "this check gave no answer within 0 s",
+        "this check failed: ZeroDivisionError: a bug",
+        "a cause",
+        "a cause",
+    ]
+    assert report.unchecked == {"blind": "not from here", "needing": "see failing"}
+    assert not report.is_healthy
+
+
+def test_servers_that_are_away_are_findings_and_no_crash(settings: ProjectorSettings) -> None:
+    done = run_cli(
+        settings, "doctor", "--json",
+        DATABASE_URL=NOBODY, MONGO_URL="mongodb://127.0.0.1:1/?replicaSet=rs0", CONNECT_TIMEOUT_SECONDS="1",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["checked"] == ["PostgreSQL", "MongoDB"]
+    assert len(answer["unchecked"]) == len(CHECKS) - 2
+    postgres, mongo = answer["findings"]
+    assert (postgres["check"], postgres["severity"]) == ("PostgreSQL", "error")
+    assert postgres["cause"].startswith("PostgreSQL cannot be reached: OperationalError: connection failed")
+    assert 'try `pg_isready -d "$DATABASE_URL"`' in postgres["remedy"]
+    assert mongo["cause"].startswith("MongoDB cannot be reached: ServerSelectionTimeoutError: ")
+    assert "kata:kata" not in done.stdout
+
+
+def test_a_finding_is_shown_with_its_cause_and_its_remedy(settings: ProjectorSettings) -> None:
+    done = run_cli(settings, "doctor", DISK_FREE_PERCENT_LEAST="0")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith(
+        "ERROR  projectors\n"
+        "  no projector is running: no message waits now, and no write becomes visible\n"
+        "  -> start one, and let something start it again when it ends: `projector run`\n"
+        "\n"
+        "Found: 1. Looked at: PostgreSQL, MongoDB, "
+    )
