@@ -17,6 +17,7 @@ from pymongo.database import Database
 
 from projector.deadline import Deadline
 from projector.outbox import Settlement
+from projector.phases import Phase, Phases
 from projector.projections.gate import UnstorableDocumentError, Write, apply, write_of
 from projector.projections.item import owner_of
 from projector.projections.references import BEFORE_ALL, FanOut, correct_owners, fan_out_step
@@ -54,12 +55,13 @@ Aggregate = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The result of a batch: the outcome per aggregate, what the gate said, and MongoDB's time afterwards."""
+    """The result of a batch: the outcome per aggregate, what the gate said, MongoDB's time then, the phases' times."""
 
     outcomes: Mapping[Aggregate, Outcome]
     applied: int
     stale: int
     time: MongoTime | None
+    seconds: Mapping[Phase, float]
 
 
 def aggregate_of(message: OutboxMessage) -> Aggregate:
@@ -113,30 +115,32 @@ class Delivery:
         by_type: dict[str, list[OutboxMessage]] = {}
         for message in coalesce(messages):
             by_type.setdefault(message.aggregate_type, []).append(message)
-        counts = Counter[str]()
+        counts, phases = Counter[str](), Phases()
         outcomes: dict[Aggregate, Outcome] = {}
         # Users come before items, so that the looks of items already see the users of their own batch.
         with self._database.client.start_session(causal_consistency=True) as session:
             for aggregate_type, projection in PROJECTIONS.items():
                 batch = by_type.pop(aggregate_type, [])
                 if batch:
-                    found = self._deliver_to(projection, batch, counts, deadline, session)
+                    found = self._deliver_to(projection, batch, counts, phases, deadline, session)
                     outcomes |= {(aggregate_type, aggregate_id): outcome for aggregate_id, outcome in found.items()}
             time = MongoTime.of_session(session)
         for message in chain.from_iterable(by_type.values()):
             outcomes[aggregate_of(message)] = Dead(f"unknown aggregate type {message.aggregate_type!r}")
-        return Delivered(outcomes, counts["applied"], counts["stale"], time)
+        return Delivered(outcomes, counts["applied"], counts["stale"], time, phases.seconds)
 
     def _deliver_to(
         self,
         projection: Projection,
         batch: Sequence[OutboxMessage],
         counts: Counter[str],
+        phases: Phases,
         deadline: Deadline,
         session: ClientSession,
     ) -> dict[int, Outcome]:
         collection = self._database[projection.read_model.name]
         writes, failed = _project(batch, projection)
+        phases.ended("project")
         result = apply(collection, writes, deadline, session)
         counts.update(applied=result.applied, stale=result.stale)
         failed |= result.refused
@@ -145,6 +149,7 @@ class Delivery:
         outcomes |= {
             aggregate_id: Settled() for aggregate_id in _superseded(collection, batch, failed, deadline, session)
         }
+        phases.ended("write")
         stored = [write for write in writes if write.aggregate_id not in failed]
         if projection.owner_field:
             owners = {write.aggregate_id: write.owner for write in stored if write.owner}
@@ -155,6 +160,7 @@ class Delivery:
             left, refused = self._fan_out(stored, cursors, deadline, session)
             outcomes |= {fan_out.owner["id"]: Unfinished(fan_out.cursor) for fan_out in left}
             outcomes |= {user_id: Dead(error) for user_id, error in refused.items()}
+        phases.ended("references")
         return outcomes
 
     def _fan_out(

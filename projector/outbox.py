@@ -6,6 +6,7 @@ MongoDB has acknowledged, so a projector that dies in between leaves every messa
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final, cast
 from uuid import UUID
@@ -80,6 +81,7 @@ ADVANCE: Final = """
     ON CONFLICT (name) DO UPDATE SET heartbeat = clock_timestamp(),
         operation_time = coalesce(excluded.operation_time, projectors.operation_time),
         cluster_time = coalesce(excluded.cluster_time, projectors.cluster_time)
+    RETURNING clock_timestamp()
 """
 
 # The newest time outlives its lane: tokens of what it settled go on being honoured.
@@ -178,13 +180,13 @@ def _claim(connection: psycopg.Connection, statement: str, after: int, limit: in
     return sorted(cursor.execute(statement, {"after": after, "limit": limit}), key=attrgetter("id"))
 
 
-def settle(connection: psycopg.Connection, settlement: Settlement, lane: str, time: MongoTime | None) -> None:
+def settle(connection: psycopg.Connection, settlement: Settlement, lane: str, time: MongoTime | None) -> datetime:
     """Record what became of each message of the batch and tell those who wait. The caller commits.
 
-    `time` is MongoDB's after the batch's last operation.
+    `time` is MongoDB's after the batch's last operation. Returns the moment by PostgreSQL's clock.
     """
     cursor = connection.cursor()
-    beat(connection, lane, time)
+    now = beat(connection, lane, time)
     if settlement.settled:
         cursor.execute(
             SUPERSEDE,
@@ -202,12 +204,14 @@ def settle(connection: psycopg.Connection, settlement: Settlement, lane: str, ti
         )
     _notify(cursor, SETTLED_CHANNEL, (message.id for message in settlement.settled if message.awaited))
     _notify(cursor, DEAD_CHANNEL, (message.id for message in settlement.dead))
+    return now
 
 
-def beat(connection: psycopg.Connection, lane: str, time: MongoTime | None = None) -> None:
-    """Record that the lane is alive and, when it settles, MongoDB's time."""
+def beat(connection: psycopg.Connection, lane: str, time: MongoTime | None = None) -> datetime:
+    """Record that the lane is alive and, when it settles, MongoDB's time. Return the moment."""
     times = {"operation_time": time and time.operation_time, "cluster_time": time and time.cluster_time}
-    connection.execute(ADVANCE, {"name": lane, **times})
+    cursor = connection.cursor(row_factory=scalar_row).execute(ADVANCE, {"name": lane, **times})
+    return cast("datetime", cursor.fetchone())
 
 
 def forget_lanes(connection: psycopg.Connection) -> None:

@@ -6,8 +6,8 @@ fails or the process dies, the transaction rolls back and every message is where
 
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
@@ -16,6 +16,7 @@ import psycopg
 from projector import outbox
 from projector.deadline import Deadline
 from projector.delivery import Delivery, settlement_of
+from projector.phases import Phase, Phases
 from projector.position import FROM_THE_START, ClaimPosition
 from projector.retry import retrying
 from projector.settings import ProjectorSettings
@@ -32,7 +33,10 @@ HEARTBEAT_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class BatchCounts:
-    """What one step did. `seconds` is the whole transaction; `more` says that another step has work at once."""
+    """What one step did. `seconds` is the whole transaction; `more` says that another step has work at once.
+
+    `visible_seconds` is, of each settled message, the time from its command to here, by PostgreSQL's clock.
+    """
 
     claimed: int = 0
     applied: int = 0
@@ -42,6 +46,8 @@ class BatchCounts:
     unfinished: int = 0
     seconds: float = 0.0
     more: bool = False
+    phases: Mapping[Phase, float] = field(default_factory=dict)
+    visible_seconds: Sequence[float] = ()
 
 
 class Relay:
@@ -114,7 +120,7 @@ class Relay:
             self._connection = None
 
     def _batch(self, connection: psycopg.Connection, installation: UUID) -> BatchCounts:
-        begun = time.monotonic()
+        begun, phases = time.monotonic(), Phases()
         deadline = Deadline.after(self._settings.batch_deadline_seconds)
         with connection.transaction():
             if outbox.hold_read_models(connection) != installation:
@@ -123,10 +129,14 @@ class Relay:
             if not messages:
                 self._beat_when_due(connection)
                 return BatchCounts(seconds=time.monotonic() - begun)
+            phases.ended("claim")
             delivered = self._delivery.deliver(messages, deadline)
+            phases.include(delivered.seconds)
             settlement = settlement_of(messages, delivered.outcomes)
-            outbox.settle(connection, settlement, self._name, delivered.time)
+            now = outbox.settle(connection, settlement, self._name, delivered.time)
             deadline.remaining()
+            phases.ended("settle")
+        phases.ended("commit")
         self._take_back(settlement.unfinished)
         seconds = time.monotonic() - begun
         if self._on_settled:
@@ -141,6 +151,8 @@ class Relay:
             seconds=seconds,
             # Behind messages that clients wait for there may be any others, which were not looked for.
             more=bool(settlement.unfinished) or len(messages) >= self._limit or messages[0].awaited,
+            phases=phases.seconds,
+            visible_seconds=[(now - message.created_at).total_seconds() for message in settlement.settled],
         )
 
     def _claim(self, connection: psycopg.Connection) -> list[OutboxMessage]:

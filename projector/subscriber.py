@@ -1,19 +1,17 @@
-"""What the relay reports: every log line and every metric of it lives here, a method an event.
+"""What the relay reports: every log line of it lives here, a method an event; its metrics are told of the same.
 
 It also keeps the state of each lane, for /ready.
 """
 
 import threading
 from dataclasses import dataclass
-from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 
 from projector import log_events
+from projector.metrics import LaneState, RelayMetrics
 from projector.relay import BatchCounts
 from shared.logs import get_logger
-
-LaneState = Literal["starting", "relaying", "waiting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +29,13 @@ class RelaySubscriber:
         self._log = get_logger("relay")
         self._lock = threading.Lock()
         self._lanes = [Lane()] * lanes
-        self.registry = CollectorRegistry()
-        self._messages = Counter(
-            "kata_relay_messages", "Messages by what became of them", ["outcome"], registry=self.registry
-        )
-        self._writes = Counter(
-            "kata_relay_writes", "Documents by the gate's verdict", ["verdict"], registry=self.registry
-        )
-        self._faults = Counter("kata_relay_faults", "Batches given up on a transient fault", registry=self.registry)
-        self._batch_seconds = Histogram(
-            "kata_relay_batch_seconds", "Time of a batch, claim to commit", registry=self.registry
-        )
+        self._metrics = RelayMetrics()
+        self._metrics.lanes(lane.state for lane in self._lanes)
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Where this projector's metrics are."""
+        return self._metrics.registry
 
     @property
     def lanes(self) -> list[Lane]:
@@ -79,11 +73,7 @@ class RelaySubscriber:
         self._change(lane, Lane("relaying"))
         if not counts.claimed:
             return
-        self._batch_seconds.observe(counts.seconds)
-        for outcome in ("settled", "dead", "unfinished"):
-            self._messages.labels(outcome).inc(getattr(counts, outcome))
-        for verdict in ("applied", "stale"):
-            self._writes.labels(verdict).inc(getattr(counts, verdict))
+        self._metrics.batch(counts)
         log = self._log.warning if counts.dead else self._log.info
         log(
             log_events.BATCH,
@@ -99,7 +89,7 @@ class RelaySubscriber:
 
     def fault(self, lane: int, error: BaseException, seconds: float) -> None:
         """A batch was given up and will be tried again. Said once for each new reason, not for each attempt."""
-        self._faults.inc()
+        self._metrics.fault(error)
         reason = describe(error)
         if self._change(lane, Lane("waiting", reason)):
             self._log.warning(log_events.WAITING, lane=lane, reason=reason, next_attempt_seconds=round(seconds, 3))
@@ -107,6 +97,8 @@ class RelaySubscriber:
     def _change(self, lane: int, now: Lane) -> bool:
         with self._lock:
             before, self._lanes[lane] = self._lanes[lane], now
+            if before.state != now.state:
+                self._metrics.lanes(lane.state for lane in self._lanes)
         if before.state == "waiting" and now.state == "relaying":
             self._log.info(log_events.RECOVERED, lane=lane)
         return before != now

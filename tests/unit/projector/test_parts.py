@@ -122,7 +122,7 @@ def test_a_lane_says_what_it_waits_for_and_counts_what_it_does() -> None:
     for _ in range(3):
         subscriber.fault(0, psycopg.OperationalError("no  route\nto host"), 0.1)
     assert subscriber.lanes == [Lane("waiting", "OperationalError: no route to host"), Lane("starting")]
-    assert subscriber.registry.get_sample_value("kata_relay_faults_total") == 3
+    assert subscriber.registry.get_sample_value("kata_relay_faults_total", {"cause": "postgres"}) == 3
 
     subscriber.batch(0, BatchCounts(claimed=3, applied=2, stale=1, settled=2, dead=1, seconds=0.5))
     assert subscriber.lanes[0] == Lane("relaying")
