@@ -12,6 +12,7 @@ from projector.console.app import console
 from projector.console.server import ConsoleServer
 from projector.delivery import Delivery
 from projector.housekeeping import Housekeeping
+from projector.installation_metrics import InstallationCollector
 from projector.outbox import Settlement
 from projector.position import ClaimPosition
 from projector.relay import Relay
@@ -55,6 +56,7 @@ class Projector:
             for lane in range(LANES)
         ]
         self._listener = WakeListener(settings, self.name, (position, awaited_position), self._wakes)
+        self._subscriber.registry.register(InstallationCollector(settings, self.name, database))
         self._housekeeping = Housekeeping(settings, self.name)
 
     def run(self) -> bool:

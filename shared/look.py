@@ -25,13 +25,17 @@ class Look(Generic[T]):
 
     def answer(self) -> T:
         """Return what was found. Raises what looking raised, and TimeoutError when the server keeps silent."""
+        return self.begin().result(PATIENCE_SECONDS)
+
+    def begin(self) -> "Future[T]":
+        """Look, unless somebody just did or does; return where what is found will be."""
         with self._lock:
             found = self._found
             if found is None or (found.done() and time.monotonic() - self._begun > FRESH_SECONDS):
                 found, self._begun = Future[T](), time.monotonic()
                 self._found = found
                 threading.Thread(target=self._run, args=(found,), name="look", daemon=True).start()
-        return found.result(PATIENCE_SECONDS)
+            return found
 
     def _run(self, found: "Future[T]") -> None:
         try:

@@ -4,12 +4,20 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
+from prometheus_client import CollectorRegistry
+from pymongo.database import Database
 
+from projector.installation_metrics import InstallationCollector
 from projector.metrics import RelayMetrics
 from projector.phases import PHASES
 from projector.relay import BatchCounts, Relay
-from tests.fixtures.relays import Outbox, Watched
-from tests.fixtures.scrapes import scrape_of
+from projector.settings import ProjectorSettings
+from shared.mongo import Document, create_client, read_model_database
+from shared.postgres import connect
+from tests.fixtures.relays import Outbox, Watched, drain
+from tests.fixtures.scrapes import Scrape, scrape_of
+from tests.fixtures.waiting import wait_until
+from tests.integration.projector.conftest import OwnServers, migrate
 
 
 def relayed(relay: Relay, metrics: RelayMetrics) -> BatchCounts:
@@ -83,3 +91,102 @@ def test_a_fault_is_counted_by_where_it_lay(relay: Relay, outbox: Outbox) -> Non
 
     assert scrape_of(metrics.registry).total("kata_relay_faults_total", cause="migration") == 1
     assert scrape_of(metrics.registry).total("kata_relay_faults_total") == 1
+
+
+def installation(settings: ProjectorSettings, database: Database[Document]) -> Scrape:
+    """Return what a projector tells of the whole installation now."""
+    registry = CollectorRegistry()
+    registry.register(InstallationCollector(settings, "test", database))
+    return scrape_of(registry)
+
+
+def test_backlog_lag_failures_and_dead_letters_are_those_of_the_installation(
+    settings: ProjectorSettings, read_models: Database[Document], outbox: Outbox, relay: Relay
+) -> None:
+    outbox.append("item", 1, 1, "exploded", {})
+    drain(relay)
+    outbox.bulk(3)
+    outbox.connection.execute("UPDATE outbox SET created_at = created_at - interval '1h'")
+    told = installation(settings, read_models)
+
+    assert told.total("kata_dead_letters") == 1
+    assert told.total("kata_backlog_messages") == 3
+    assert 3600 <= told.total("kata_lag_seconds") < 3700
+    assert told.total("kata_store_up") == 2
+
+
+def test_the_newest_replay_of_each_read_model_is_told(
+    settings: ProjectorSettings, read_models: Database[Document], postgres: psycopg.Connection
+) -> None:
+    postgres.execute(
+        "INSERT INTO replays (aggregate_type, shadow, shadow_uuid, shape, state, cursor, copied, expected, updated_at,"
+        " ended_at) VALUES"
+        " ('item', 'a', gen_random_uuid(), 1, 'failed', 0, 1, 9, now() - interval '2h', now()),"
+        " ('item', 'b', gen_random_uuid(), 1, 'copying', 0, 3, 9, now() - interval '1h', NULL),"
+        " ('user', 'c', gen_random_uuid(), 1, 'done', 0, 5, 5, now() - interval '1h', now())"
+    )
+    told = installation(settings, read_models)
+
+    assert told.total("kata_replay_state", read_model="items", state="copying") == 1
+    assert told.total("kata_replay_state", read_model="items") == 1
+    assert told.total("kata_replay_state", read_model="users", state="done") == 1
+    assert told.total("kata_replay_copied_rows", read_model="items") == 3
+    assert told.total("kata_replay_expected_rows", read_model="items") == 9
+    assert told.total("kata_replay_idle_seconds", read_model="items") >= 3600
+    assert told.total("kata_replay_idle_seconds", read_model="users") == 0, "it has ended"
+
+
+def test_a_sample_that_finds_nothing_does_not_take_back_what_another_one_found(
+    settings: ProjectorSettings, read_models: Database[Document], postgres: psycopg.Connection
+) -> None:
+    def verified(kind: str, missing: int) -> None:
+        postgres.execute(
+            "INSERT INTO verifications (aggregate_type, kind, compared, missing, stale, orphaned, different)"
+            " VALUES ('item', %s, 100, %s, 0, 1, 0)",
+            (kind, missing),
+        )
+
+    def missing() -> float:
+        return installation(settings, read_models).total("kata_drift_documents", read_model="items", kind="missing")
+
+    assert "kata_drift_documents" not in installation(settings, read_models).series
+    verified("sample", 3)
+    verified("sample", 0)
+    assert missing() == 3
+    verified("whole", 2)
+    assert missing() == 2
+    verified("whole", 0)
+    assert missing() == 0
+    assert installation(settings, read_models).total("kata_drift_documents", kind="orphaned") == 1
+
+
+def test_a_store_that_is_away_leaves_its_numbers_out_instead_of_showing_old_ones(own_servers: OwnServers) -> None:
+    settings = own_servers.settings
+    migrate(settings)
+    registry = CollectorRegistry()
+    with create_client(settings, "test") as client:
+        registry.register(InstallationCollector(settings, "test", read_model_database(client, settings)))
+        assert scrape_of(registry).total("kata_store_up") == 2
+        own_servers.mongod.stop()
+        own_servers.postgres.stop()
+        try:
+            wait_until(lambda: scrape_of(registry).total("kata_store_up") == 0, "both are seen to be away")
+            assert "kata_backlog_messages" not in scrape_of(registry).series
+        finally:
+            own_servers.postgres.restart()
+            own_servers.mongod.restart()
+        wait_until(lambda: scrape_of(registry).total("kata_store_up") == 2, "both are seen to be back", 40)
+
+
+def test_a_postgresql_that_falls_silent_does_not_hold_a_scrape_up(own_servers: OwnServers) -> None:
+    settings = own_servers.settings
+    migrate(settings)
+    registry = CollectorRegistry()
+    with create_client(settings, "test") as client, connect(settings, "blocker") as blocker:
+        registry.register(InstallationCollector(settings, "test", read_model_database(client, settings)))
+        blocker.execute("LOCK TABLE outbox")
+        told = scrape_of(registry)
+        assert told.total("kata_store_up", store="postgres") == 0
+        assert told.total("kata_store_up", store="mongo") == 1
+        blocker.rollback()
+        wait_until(lambda: scrape_of(registry).total("kata_store_up") == 2, "it answers again")
