@@ -18,7 +18,7 @@ from projector.settings import ProjectorSettings
 from projector.status import Overview, read_overview
 from shared.look import PATIENCE_SECONDS, Look
 from shared.metrics import lag, store_up
-from shared.mongo import Document
+from shared.mongo import META, Document
 
 REPLAY_STATES: Final = ("copying", "verifying", "swapping", "done", "failed", "cancelled")
 AT_WORK: Final = frozenset({"copying", "verifying", "swapping"})
@@ -32,44 +32,45 @@ class InstallationCollector(Collector):
         self._settings = settings
         self._name = f"{name} metrics"
         self._database = database
-        self._overview = Look(self._read)
-        self._primary = Look(self._ping)
+        self._postgres = Look(self._read_overview)
+        self._mongo = Look(self._read_mark)
 
     def collect(self) -> Iterator[Metric]:
         """Yield which stores answer, and what they say."""
-        self._primary.begin()
-        overview: Overview | None = None
-        try:
-            overview = self._overview.answer()
-        except (psycopg.Error, TimeoutError):
-            pass
+        self._mongo.begin()
+        overview = self._seen()
         yield store_up(postgres=overview is not None, mongo=self._answers())
         if overview:
             yield from _outbox(overview)
             yield from _replays(overview)
             yield from _drift(overview)
 
+    def _seen(self) -> Overview | None:
+        try:
+            return self._postgres.answer()
+        except (psycopg.Error, TimeoutError):
+            return None
+
     def _answers(self) -> bool:
         try:
-            return self._primary.answer()
+            return self._mongo.answer()
         except (PyMongoError, TimeoutError):
             return False
 
-    def _read(self) -> Overview:
+    def _read_overview(self) -> Overview:
         return read_overview(self._settings, self._name, milliseconds=int(PATIENCE_SECONDS * 1000))
 
-    def _ping(self) -> bool:
+    def _read_mark(self) -> bool:
+        """Read as the relay does: from the primary, as our user."""
         with pymongo.timeout(PATIENCE_SECONDS):
-            self._database.command("ping")
+            self._database[META].find_one({}, {"_id": 1})
         return True
 
 
 def _outbox(overview: Overview) -> Iterator[Metric]:
     status = overview.outbox
     yield from lag(status.lag_seconds)
-    yield GaugeMetricFamily(
-        "kata_backlog_messages", "Messages that are not settled, retrying ones included", status.backlog
-    )
+    yield GaugeMetricFamily("kata_backlog_messages", "Messages that are not settled", status.backlog)
     yield GaugeMetricFamily("kata_retrying_messages", "Messages that failed and will be tried again", status.failures)
     yield GaugeMetricFamily("kata_dead_letters", "Messages that wait for an operator", status.dead_letters)
 
