@@ -55,7 +55,7 @@ def take_what_we_write(settings: ProjectorSettings) -> Iterator[Finding]:
         }
     for row in refused:
         yield Finding(
-            f"MongoDB's validator rejects documents: {row['number']} messages failed so, the first is {row['first']}: "
+            f"MongoDB's validator rejects documents ({row['number']:,} failed, the first of message {row['first']}): "
             f"{row['error']}",
             "if a finding below says that a validator is not that of this version, mend that; otherwise the validator "
             "and the projections of this version disagree: deploy a version that agrees; then "

@@ -99,9 +99,9 @@ def leave_no_transaction_open(settings: ProjectorSettings) -> Iterator[Finding]:
 def keep_no_idle_slots(settings: ProjectorSettings) -> Iterator[Finding]:
     """Look for replication slots that nobody reads."""
     for row in ask(settings, SLOTS):
-        horizon = f" and the xmin horizon, {row['horizon_age']} transactions back" if row["horizon_age"] else ""
+        holds = "" if row["horizon_age"] is None else f" and the xmin horizon, {row['horizon_age']} transactions back"
         yield Finding(
-            f"nobody reads the {row['type']} slot {row['slot']}: it keeps {row['log_kept']} of its log{horizon}",
+            f"nobody reads the {row['type']} slot {row['slot']}: it keeps {row['log_kept']} of its log{holds}",
             "start the standby or consumer it is for; if that will not come back: "
             f"""`psql "$DATABASE_URL" -c "SELECT pg_drop_replication_slot('{row["slot"]}')"`""",
             Severity.WARNING,

@@ -3,7 +3,7 @@
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -54,12 +54,8 @@ def agree_on_the_time(settings: ProjectorSettings) -> Iterator[Finding]:
         ahead = {"PostgreSQL": _ahead(ask_postgres), "MongoDB": _ahead(ask_mongo)}
     apart = {name: round(seconds, 3) for name, seconds in ahead.items() if abs(seconds) > APART_SECONDS}
     if apart:
-        differences = " and ".join(
-            f"{name}'s clock is {abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} this machine's"
-            for name, seconds in apart.items()
-        )
         yield Finding(
-            f"clocks are apart: {differences}",
+            f"clocks are apart: {_differences(apart)}",
             "let NTP keep the clock of every machine: `timedatectl set-ntp true` there, `timedatectl` shows its state",
             Severity.WARNING,
             {"ahead_seconds": apart},
@@ -70,8 +66,8 @@ def have_disk_left_for_mongo(settings: ProjectorSettings) -> Iterator[Finding]:
     """Ask MongoDB how full the file system of its data is."""
     with mongo_client(settings) as client:
         answer = client[settings.mongo_database].command("dbStats")
-    if "fsTotalSize" not in answer:
-        raise NotSeenError("MongoDB does not tell")
+    if not answer.get("fsTotalSize"):
+        raise NotSeenError("MongoDB tells it of a database that exists, and there are no read models yet")
     free = answer["fsTotalSize"] - answer["fsUsedSize"]
     yield from _disk("MongoDB", settings, free=free, total=answer["fsTotalSize"])
 
@@ -84,6 +80,20 @@ def have_disk_left_for_postgres(settings: ProjectorSettings) -> Iterator[Finding
         raise NotSeenError("PostgreSQL does not tell by SQL, and its data are not to be seen from here")
     usage = shutil.disk_usage(path)
     yield from _disk("PostgreSQL", settings, free=usage.free, total=usage.total)
+
+
+def _differences(apart: Mapping[str, float]) -> str:
+    if len(apart) > 1 and max(apart.values()) - min(apart.values()) <= APART_SECONDS:
+        seconds = next(iter(apart.values()))
+        servers = " and ".join(f"{name}'s" for name in apart)
+        return f"this machine's is {abs(seconds):.1f} s {_where(-seconds)} {servers}"
+    return " and ".join(
+        f"{name}'s is {abs(seconds):.1f} s {_where(seconds)} this machine's" for name, seconds in apart.items()
+    )
+
+
+def _where(seconds: float) -> str:
+    return "ahead of" if seconds > 0 else "behind"
 
 
 def _ahead(ask_time: Callable[[], float]) -> float:

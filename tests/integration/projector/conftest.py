@@ -131,7 +131,8 @@ def own_server_pair() -> Iterator[tuple[Postgres, Mongod]]:
     """A PostgreSQL and a mongod beside those of the other tests."""
     with ExitStack() as stack:
         directory = stack.enter_context(scratch_directory())
-        postgres = stack.enter_context(Postgres.start(directory / "postgres", settings={"fsync": "off"}))
+        settings = {"fsync": "off", "max_prepared_transactions": "2"}
+        postgres = stack.enter_context(Postgres.start(directory / "postgres", settings=settings))
         mongod = stack.enter_context(Mongod.start(directory / "mongo", parameters={"enableTestCommands": "1"}))
         yield postgres, mongod
 

@@ -1,0 +1,172 @@
+"""`projector doctor` on the relay and the read models: who relays, how it goes, whose they are, do they agree."""
+
+from collections.abc import Callable, Iterable
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+from pymongo.database import Database
+
+from projector.doctor import migrations, read_models, relaying
+from projector.doctor.finding import Finding, Severity
+from projector.relay import Relay
+from projector.settings import ProjectorSettings
+from shared.mongo import Document
+from shared.read_models import ITEMS_READ
+from tests.fixtures.databases import alembic
+from tests.fixtures.relays import Outbox, drain
+from tests.fixtures.waiting import wait_until
+from tests.integration.projector.conftest import OwnServers, ProjectorProcess, migrate
+
+StartProjector = Callable[..., ProjectorProcess]
+
+
+@pytest.fixture
+def stored(request: pytest.FixtureRequest) -> Database[Document]:
+    """The MongoDB database of this test, by a name that a module does not have."""
+    database: Database[Document] = request.getfixturevalue("read_models")
+    return database
+
+
+def only(found: list[Finding]) -> Finding:
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_no_projector_is_running(settings: ProjectorSettings, outbox: Outbox) -> None:
+    assert only(list(relaying.be_at_work(settings))).cause == (
+        "no projector is running: no message waits now, and no write becomes visible"
+    )
+    outbox.bulk(3)
+    found = only(list(relaying.be_at_work(settings)))
+    assert found.cause == "no projector is running: 3 messages wait, and no write becomes visible"
+    assert "`projector run`" in found.remedy
+    assert found.severity is Severity.ERROR
+
+
+def test_a_projector_that_is_killed_is_no_longer_running(
+    start_projector: StartProjector, settings: ProjectorSettings
+) -> None:
+    projector = start_projector()
+    projector.wait_ready()
+    assert list(relaying.be_at_work(settings)) == []
+    projector.end(9)
+    wait_until(lambda: list(relaying.be_at_work(settings)), "PostgreSQL has noticed")
+    assert only(list(relaying.be_at_work(settings))).cause.startswith("no projector is running: ")
+
+
+def test_a_projector_that_is_running_and_relays_nothing(
+    start_projector: StartProjector, settings: ProjectorSettings
+) -> None:
+    away = SecretStr("mongodb://127.0.0.1:1/?replicaSet=rs0")
+    projector = start_projector(settings.model_copy(update={"mongo_url": away, "connect_timeout_seconds": 1}))
+    projector.wait_started()
+    wait_until(lambda: "has relayed nothing" in _causes(relaying.be_at_work(settings)), "it is connected")
+    found = only(list(relaying.be_at_work(settings)))
+    assert found.cause.startswith("kata-projector ")
+    assert found.cause.endswith(" is running and has relayed nothing ever: no message waits now")
+    assert "/ready" in found.remedy
+
+
+def test_messages_that_wait_too_long(settings: ProjectorSettings, outbox: Outbox) -> None:
+    outbox.bulk(2)
+    assert list(relaying.keep_up(settings)) == []
+    found = only(list(relaying.keep_up(settings.model_copy(update={"lag_degraded_seconds": 0}))))
+    assert "the oldest message that is not settled is 0 s old; 2 wait, 0 of them for another attempt" in found.cause
+    assert "`projector status`" in found.remedy
+
+
+def test_a_batch_in_hand_that_takes_far_longer_than_usual(
+    own_servers: OwnServers, start_projector: StartProjector
+) -> None:
+    settings = own_servers.settings
+    migrate(settings)
+    projector = start_projector(settings)
+    projector.wait_ready()
+    own_servers.fail("alwaysOn", failCommands=["insert", "update"], blockConnection=True, blockTimeMS=1_500)
+    with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as connection:
+        Outbox(connection).user(1)
+    wait_until(lambda: "MongoDB" in _causes(relaying.take_no_longer_than_usual(settings)), "a batch is slow", 60)
+
+
+def test_dead_letters_are_counted_by_their_error(settings: ProjectorSettings, relay: Relay, outbox: Outbox) -> None:
+    assert list(relaying.have_no_dead_letters(settings)) == []
+    first = outbox.append("item", 1, 1, "exploded", {})
+    outbox.append("item", 2, 1, "exploded", {})
+    outbox.append("user", 1, 1, "created", {"schema_version": 1})
+    drain(relay)
+    found = only(list(relaying.have_no_dead_letters(settings)))
+    assert found.cause.startswith("3 dead letters: 2 times ")
+    assert f"`projector dead-letters show {first}`" in found.remedy
+    assert found.details["dead_letters"] == 3
+
+
+def test_documents_that_mongodbs_validator_rejects(
+    settings: ProjectorSettings, make_relay: Callable[..., Relay], outbox: Outbox, stored: Database[Document]
+) -> None:
+    relay = make_relay()
+    outbox.user(1)
+    drain(relay)
+    assert list(read_models.take_what_we_write(settings)) == []
+    stored.command("collMod", ITEMS_READ.name, validator={"$jsonSchema": {"required": ["price"]}})
+    message = outbox.item(1)
+    drain(relay)
+
+    refused, changed = read_models.take_what_we_write(settings)
+
+    assert refused.cause.startswith(
+        f"MongoDB's validator rejects documents (1 failed, the first of message {message}): MongoDB refused the"
+    )
+    assert changed.cause.startswith("the validator of items_read is not that of this version")
+    assert "`projector run` sets" in changed.remedy
+    drain(make_relay())  # it sets the validators
+    assert len(list(read_models.take_what_we_write(settings))) == 1
+
+
+def test_indexes_that_are_missing(settings: ProjectorSettings, relay: Relay, stored: Database[Document]) -> None:
+    relay.run_once()
+    stored["users_read"].drop_index("email")
+    assert only(list(read_models.take_what_we_write(settings))).cause == "indexes are missing: users_read.email"
+
+
+def test_read_models_of_another_installation_or_of_unknown_origin(
+    settings: ProjectorSettings,
+    relay: Relay,
+    outbox: Outbox,
+    postgres: psycopg.Connection,
+    stored: Database[Document],
+) -> None:
+    assert list(read_models.be_ours(settings)) == []
+    outbox.user(1)
+    drain(relay)
+    assert list(read_models.be_ours(settings)) == []
+    postgres.execute("UPDATE installation SET id = gen_random_uuid()")
+    found = only(list(read_models.be_ours(settings)))
+    assert found.cause.startswith("the read models belong to another installation (installation: MongoDB has ")
+    assert found.remedy == "run `python api/scripts/clean_mongo.py`, then `projector replay`"
+
+    postgres.execute("UPDATE installation SET has_read_models = false")
+    stored["meta"].drop()
+    found = only(list(read_models.be_ours(settings)))
+    assert found.cause == "users_read holds documents of unknown origin"
+    assert found.remedy == "run `python api/scripts/clean_mongo.py`, then `projector replay`"
+
+
+def test_migrations_that_are_behind_missing_or_ahead(settings: ProjectorSettings, postgres: psycopg.Connection) -> None:
+    url = settings.database_url.get_secret_value()
+    assert list(migrations.be_at_head(settings)) == []
+    alembic(url, "downgrade", "-1")
+    found = only(list(migrations.be_at_head(settings)))
+    assert found.cause.startswith("migrations are behind: the database is at ")
+    assert found.remedy == "run `alembic upgrade head`"
+
+    postgres.execute("UPDATE alembic_version SET version_num = '9999'")
+    found = only(list(migrations.be_at_head(settings)))
+    assert (found.severity, "which this code does not know" in found.cause) == (Severity.WARNING, True)
+
+    postgres.execute("DROP TABLE alembic_version")
+    assert only(list(migrations.be_at_head(settings))).cause == "the write model has no tables"
+
+
+def _causes(findings: Iterable[Finding]) -> str:
+    return "; ".join(found.cause for found in findings)
