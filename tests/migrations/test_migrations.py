@@ -21,6 +21,8 @@ REVISIONS = [script.revision for script in ScriptDirectory.from_config(CONFIG).w
 OBJECTS = """
     SELECT 'relation', relname::text, relkind::text FROM pg_class
     WHERE relnamespace = 'public'::regnamespace
+    UNION ALL SELECT 'option', relname::text, unnest(reloptions) FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace
     UNION ALL SELECT 'constraint', conname::text, pg_get_constraintdef(oid) FROM pg_constraint
     WHERE connamespace = 'public'::regnamespace
     UNION ALL SELECT 'index', indexname::text, indexdef FROM pg_indexes WHERE schemaname = 'public'
