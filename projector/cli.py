@@ -6,7 +6,6 @@ Modules are imported inside the commands, so that --help answers at once.
 
 import os
 import sys
-from dataclasses import asdict
 from enum import Enum
 from typing import Annotated
 
@@ -103,19 +102,23 @@ def verify(read_model: ReadModelArgument = None, *, json: Json = False) -> None:
 
 
 @app.command()
-def status(*, json: Json = False) -> None:
-    """Show what is not settled yet. Exit code 1 when there are dead letters."""
-    from projector import maintenance
+def status(
+    *,
+    json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every second, until interrupted.")] = False,
+) -> None:
+    """Show the whole installation at a glance. Exit code 1 when there are dead letters."""
+    from rich.console import Console
+
+    from projector import maintenance, status_view
+    from projector.settings import ProjectorSettings
 
     with reporting_faults():
+        if watch:
+            status_view.watch(ProjectorSettings.load_or_exit(), Console(), as_json=json)
         now = maintenance.status()
-    print_answer(
-        json,
-        asdict(now),
-        f"backlog {now.backlog:,}, lag {now.lag_seconds:.1f} s, failures {now.failures:,}, "
-        f"dead letters {now.dead_letters:,}",
-    )
-    if now.dead_letters:
+    print_answer(json, now.as_json(), "\n".join(status_view.lines_of(now)))
+    if now.outbox.dead_letters:
         sys.exit(FINDING)
 
 

@@ -21,7 +21,6 @@ from shared.metrics import lag, store_up
 from shared.mongo import META, Document
 
 REPLAY_STATES: Final = ("copying", "verifying", "swapping", "done", "failed", "cancelled")
-AT_WORK: Final = frozenset({"copying", "verifying", "swapping"})
 DRIFT_KINDS: Final = ("missing", "stale", "orphaned", "different")
 
 
@@ -90,7 +89,7 @@ def _replays(overview: Overview) -> Iterator[Metric]:
             state.add_metric([read_model, name], int(replay.state == name))
         copied.add_metric([read_model], replay.copied)
         expected.add_metric([read_model], replay.expected)
-        idle.add_metric([read_model], replay.idle_seconds if replay.state in AT_WORK else 0)
+        idle.add_metric([read_model], replay.idle_seconds if replay.is_at_work else 0)
     yield from (state, copied, expected, idle)
 
 

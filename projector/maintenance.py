@@ -8,11 +8,10 @@ from typing import Any, Final
 
 from projector import rows
 from projector.connection import open_relay_connection
-from projector.outbox import OutboxStatus
 from projector.projections.registry import PROJECTIONS
 from projector.replay import Page, Replay
 from projector.settings import ProjectorSettings
-from projector.status import read_status
+from projector.status import Overview, read_overview
 from projector.verify import Drift, compare
 from shared.installation import check_read_models
 from shared.mongo import create_client, read_model_database
@@ -105,6 +104,6 @@ def verify(aggregate_types: Sequence[str]) -> Verified:
     return verified
 
 
-def status() -> OutboxStatus:
-    """Return what is not settled."""
-    return read_status(ProjectorSettings.load_or_exit())
+def status() -> Overview:
+    """Return the whole installation at a glance."""
+    return read_overview(ProjectorSettings.load_or_exit())

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from projector import outbox
-from projector.connection import SERVER_MARGIN_SECONDS
 from projector.doctor.connection import ask, connect_postgres
 from projector.doctor.finding import Finding, Severity
-from projector.relay import HEARTBEAT_SECONDS
 from projector.settings import ProjectorSettings
+from projector.status import silence
 
 # A projector holds a connection for as long as it runs, whatever it waits for. A lane beats when it is idle and with
 # every batch.
@@ -19,7 +18,6 @@ LANES: Final = """
             WHERE datname = current_database() AND starts_with(application_name, 'kata-projector ')) AS running
     FROM projectors
 """
-BEATS_MISSED: Final = 3
 
 # The last batch of each lane that is alive, and the batch it has in hand.
 BATCHES: Final = """
@@ -110,10 +108,3 @@ def have_no_dead_letters(settings: ProjectorSettings) -> Iterator[Finding]:
             "`projector dead-letters retry --all`, or `discard` what shall never be applied",
             details={"dead_letters": number, "groups": [dict(group) for group in groups[:GROUPS_SHOWN]]},
         )
-
-
-def silence(settings: ProjectorSettings) -> float:
-    """Return for how many seconds a lane that works may say nothing."""
-    return max(
-        HEARTBEAT_SECONDS * BEATS_MISSED, settings.batch_deadline_seconds + SERVER_MARGIN_SECONDS + HEARTBEAT_SECONDS
-    )
