@@ -1,21 +1,25 @@
 """`projector doctor`: a healthy installation has no finding, and one bad check hides no other."""
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
+from devstack.layout import CHECKOUT
 from projector.doctor import examine as examining
 from projector.doctor.checks import CHECKS
 from projector.doctor.examine import Report, examine
 from projector.doctor.finding import Check, Finding, NotSeenError, Severity
 from projector.settings import ProjectorSettings
+from tests.fixtures.api_processes import ApiProcess
 from tests.fixtures.clients import ApiClient
 from tests.fixtures.relays import Outbox
+from tests.fixtures.runbook import RUNBOOK, procedure, run_procedure
 from tests.fixtures.waiting import wait_until
-from tests.integration.projector.conftest import ProjectorProcess, run_cli
+from tests.integration.projector.conftest import ProjectorProcess, environment_of, run_cli
 
 NOBODY = "postgresql://kata:kata@127.0.0.1:1/kata"
 
@@ -136,13 +140,33 @@ def test_servers_that_are_away_are_findings_and_no_crash(settings: ProjectorSett
     assert "kata:kata" not in done.stdout
 
 
-def test_a_finding_is_shown_with_its_cause_and_its_remedy(settings: ProjectorSettings) -> None:
+def test_a_finding_is_shown_as_readme_shows_it(settings: ProjectorSettings, outbox: Outbox) -> None:
+    outbox.bulk(3)
     done = run_cli(settings, "doctor", DISK_FREE_PERCENT_LEAST="0")
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.startswith(
-        "ERROR  projectors\n"
-        "  no projector is running: no message waits now, and no write becomes visible\n"
-        "  -> start one, and let something start it again when it ends: `projector run`\n"
-        "\n"
-        "Found: 1. Looked at: PostgreSQL, MongoDB, "
-    )
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition("```console\n$ projector doctor\n")[2].partition("...\n```")[0]
+    assert shown
+    assert done.stdout.startswith(shown)
+
+
+def test_at_a_glance(
+    start_projector: Callable[..., ProjectorProcess], start_api: Callable[[], ApiProcess], patient: ProjectorSettings
+) -> None:
+    projector, api = start_projector(patient), start_api()
+    projector.wait_ready()
+    ports = {
+        "localhost:8001": f"127.0.0.1:{projector.http.base_url.port}",
+        "localhost:8000": f"127.0.0.1:{api.client.base_url.port}",
+    }
+
+    done = run_procedure(procedure("At a glance"), environment_of(patient), replaced=ports)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("Healthy: nothing found.")
+
+
+def test_the_runbook_explains_every_check() -> None:
+    table = RUNBOOK.partition("## What `projector doctor` looks at")[2].partition("\n## ")[0]
+    for check in CHECKS:
+        assert re.search(rf"^\| .*`{re.escape(check.name)}`", table, re.MULTILINE), check.name

@@ -197,9 +197,9 @@ def test_mongodb_with_a_member_down_and_with_a_majority_that_does_not_follow(
         found = only(list(mongo.be_whole(settings)))
         assert "nothing is acknowledged, so nothing is settled" in found.cause
 
-    stopped = next(member for member in three_member_set.members if member is not primary)
-    stopped.stop()
     monkeypatch.undo()
+    killed = next(member for member in three_member_set.members if member is not primary)
+    killed.kill()
     found = only(list(mongo.be_whole(settings)))
-    assert found.cause == f"of MongoDB's 3 members {stopped.address} is down"
+    assert found.cause == f"of MongoDB's 3 members {killed.address} is down"
     assert found.severity is Severity.WARNING
