@@ -35,7 +35,7 @@ check: setup  ## Everything CI checks beside the tests
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/hadolint Dockerfile.api Dockerfile.projector
-	$(BIN)/docker-compose config --quiet
+	$(BIN)/docker-compose --profile observability config --quiet
 	$(BIN)/python -m devstack.alembic_check
 
 format: setup  ## Let ruff format the code

@@ -41,6 +41,7 @@ class InstallationCollector(Collector):
         yield store_up(postgres=overview is not None, mongo=self._answers())
         if overview:
             yield from _outbox(overview)
+            yield _projectors(overview)
             yield from _replays(overview)
             yield from _drift(overview)
 
@@ -72,6 +73,15 @@ def _outbox(overview: Overview) -> Iterator[Metric]:
     yield GaugeMetricFamily("kata_backlog_messages", "Messages that are not settled", status.backlog)
     yield GaugeMetricFamily("kata_retrying_messages", "Messages that failed and will be tried again", status.failures)
     yield GaugeMetricFamily("kata_dead_letters", "Messages that wait for an operator", status.dead_letters)
+
+
+def _projectors(overview: Overview) -> Metric:
+    family = GaugeMetricFamily(
+        "kata_projectors", "Projectors of the last hour, by what PostgreSQL knows of them", labels=["state"]
+    )
+    for state in PROJECTOR_STATES:
+        family.add_metric([state], sum(projector.state == state for projector in overview.projectors))
+    return family
 
 
 def _replays(overview: Overview) -> Iterator[Metric]:

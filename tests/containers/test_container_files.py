@@ -5,6 +5,7 @@ only running them can show is in run_once.sh and its transcript.
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -162,3 +163,35 @@ class TestCompose:
         assert all(("ARG", f"PYTHON_IMAGE={image}") in instructions(dockerfile) for dockerfile in DOCKERFILES)
         for name, default in example.items():
             assert f"${{{name}:-{default}}}" in compose
+
+
+class TestObservability:
+    @pytest.fixture
+    def profile(self, services: dict[str, Any]) -> dict[str, Any]:
+        parsed = json.loads(compose_config("--format", "json", COMPOSE_PROFILES="observability"))
+        return {name: service for name, service in parsed["services"].items() if name not in services}
+
+    def test_the_profile_adds_prometheus_and_grafana_with_pinned_images(self, profile: dict[str, Any]) -> None:
+        assert set(profile) == {"prometheus", "grafana"}
+        assert all(re.fullmatch(r"[a-z]+/[a-z]+:v?[0-9]+\.[0-9]+\.[0-9]+", s["image"]) for s in profile.values())
+
+    def test_they_are_watched_restarted_and_reached_from_this_machine_only(self, profile: dict[str, Any]) -> None:
+        for service in profile.values():
+            assert service["healthcheck"]["test"][0] == "CMD-SHELL"
+            assert service["restart"] == "unless-stopped"
+            assert [port["host_ip"] for port in service["ports"]] == ["127.0.0.1"]
+
+    def test_they_read_what_is_in_the_checkout_and_cannot_change_it(self, profile: dict[str, Any]) -> None:
+        mounts = [m for service in profile.values() for m in service["volumes"] if m["type"] == "bind"]
+        assert len(mounts) == 3
+        for mount in mounts:
+            assert Path(mount["source"]).is_relative_to(ROOT / "observability")
+            assert Path(mount["source"]).is_dir()
+            assert mount["read_only"]
+
+    def test_prometheus_asks_the_ports_that_our_services_listen_on(self, services: dict[str, Any]) -> None:
+        config = (ROOT / "observability/prometheus.yml").read_text(encoding="utf-8")
+        for name in ("api", "projector"):
+            port = services[name]["ports"][0]["target"]
+            assert f"- job_name: {name}\n" in config
+            assert f"names: [{name}], type: A, port: {port}," in config
