@@ -21,6 +21,7 @@ from shared.metrics import lag, store_up
 from shared.mongo import META, Document
 
 REPLAY_STATES: Final = ("copying", "verifying", "swapping", "done", "failed", "cancelled")
+PROJECTOR_STATES: Final = ("at work", "silent", "ended")
 DRIFT_KINDS: Final = ("missing", "stale", "orphaned", "different")
 
 

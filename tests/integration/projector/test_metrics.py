@@ -10,6 +10,7 @@ from pymongo.database import Database
 from projector.installation_metrics import InstallationCollector
 from projector.metrics import RelayMetrics
 from projector.phases import PHASES
+from projector.process import Projector
 from projector.relay import BatchCounts, Relay
 from projector.settings import ProjectorSettings
 from shared.mongo import Document, create_client, read_model_database
@@ -190,3 +191,16 @@ def test_a_postgresql_that_falls_silent_does_not_hold_a_scrape_up(own_servers: O
         assert told.total("kata_store_up", store="mongo") == 1
         blocker.rollback()
         wait_until(lambda: scrape_of(registry).total("kata_store_up") == 2, "it answers again")
+
+
+def test_the_projectors_are_counted_by_what_postgresql_knows_of_them(
+    settings: ProjectorSettings, read_models: Database[Document], running_projector: Projector, outbox: Outbox
+) -> None:
+    outbox.user(1)
+    outbox.connection.execute(
+        "INSERT INTO projectors (name, heartbeat) VALUES ('killed lane 0', clock_timestamp() - interval '10 minutes')"
+    )
+    wait_until(
+        lambda: installation(settings, read_models).total("kata_projectors", state="at work") == 1, "one is at work"
+    )
+    assert installation(settings, read_models).total("kata_projectors", state="silent") == 1
