@@ -29,6 +29,14 @@ class ReadModelName(Enum):
     ITEMS = "items"
 
 
+class ScopeName(Enum):
+    """What a token may be good for, as the command line names it."""
+
+    READ = "read"
+    WRITE = "write"
+    OPERATE = "operate"
+
+
 ReadModelArgument = Annotated[ReadModelName | None, typer.Argument(help="Only this one.", show_default="both")]
 
 
@@ -67,7 +75,7 @@ def run() -> None:
         ended_well = Projector(settings, signals.stop, tracing).run()
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        fail(f"{settings.projector_http_host}:{settings.projector_http_port}: {reason}", USAGE)
+        fail(f"{settings.http_address}:{settings.projector_http_port}: {reason}", USAGE)
     finally:
         if tracing:
             tracing.close()
@@ -120,6 +128,26 @@ def status(
     print_answer(json, now.as_json(), "\n".join(status_view.lines_of(now)))
     if now.outbox.dead_letters:
         sys.exit(FINDING)
+
+
+@app.command()
+def token(
+    name: Annotated[str, typer.Argument(help="Whom it names in the log.")],
+    scope: Annotated[
+        list[ScopeName] | None, typer.Option(help="What it is good for; may be given several times.")
+    ] = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Make a bearer token: the secret, shown this once, and the entry for TOKENS, which does not contain it."""
+    from shared.bearer import new_token
+
+    scopes = scope or [ScopeName.READ, ScopeName.OPERATE]
+    try:
+        secret, made = new_token(name, [each.value for each in scopes])
+    except ValueError as error:
+        fail(str(error), USAGE)
+    print_answer(json, {"token": secret, "entry": made.entry()}, f"token {secret}\nTOKENS entry {made.entry()}")
 
 
 @app.command()

@@ -6,19 +6,13 @@ A look that fails is told as such, and its numbers are left out: a number that n
 from collections.abc import Iterator
 from typing import Final
 
-import psycopg
-import pymongo
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from pymongo.database import Database
-from pymongo.errors import PyMongoError
 
+from projector.lookout import Lookout
 from projector.projections.registry import PROJECTIONS
-from projector.settings import ProjectorSettings
-from projector.status import Overview, read_overview
-from shared.look import PATIENCE_SECONDS, Look
+from projector.status import Overview
 from shared.metrics import lag, store_up
-from shared.mongo import META, Document
 
 REPLAY_STATES: Final = ("copying", "verifying", "swapping", "done", "failed", "cancelled")
 PROJECTOR_STATES: Final = ("at work", "silent", "ended")
@@ -26,46 +20,20 @@ DRIFT_KINDS: Final = ("missing", "stale", "orphaned", "different")
 
 
 class InstallationCollector(Collector):
-    """Looks at both stores, for each scrape, at most once a second and for two seconds at the longest."""
+    """Looks at both stores for each scrape."""
 
-    def __init__(self, settings: ProjectorSettings, name: str, database: Database[Document]) -> None:
-        self._settings = settings
-        self._name = f"{name} metrics"
-        self._database = database
-        self._postgres = Look(self._read_overview)
-        self._mongo = Look(self._read_mark)
+    def __init__(self, lookout: Lookout) -> None:
+        self._lookout = lookout
 
     def collect(self) -> Iterator[Metric]:
         """Yield which stores answer, and what they say."""
-        self._mongo.begin()
-        overview = self._seen()
-        yield store_up(postgres=overview is not None, mongo=self._answers())
-        if overview:
-            yield from _outbox(overview)
-            yield _projectors(overview)
-            yield from _replays(overview)
-            yield from _drift(overview)
-
-    def _seen(self) -> Overview | None:
-        try:
-            return self._postgres.answer()
-        except (psycopg.Error, TimeoutError):
-            return None
-
-    def _answers(self) -> bool:
-        try:
-            return self._mongo.answer()
-        except (PyMongoError, TimeoutError):
-            return False
-
-    def _read_overview(self) -> Overview:
-        return read_overview(self._settings, self._name, milliseconds=int(PATIENCE_SECONDS * 1000))
-
-    def _read_mark(self) -> bool:
-        """Read as the relay does: from the primary, as our user."""
-        with pymongo.timeout(PATIENCE_SECONDS):
-            self._database[META].find_one({}, {"_id": 1})
-        return True
+        sight = self._lookout.look()
+        yield store_up(postgres=not sight.postgres_fault, mongo=not sight.mongo_fault)
+        if sight.overview:
+            yield from _outbox(sight.overview)
+            yield _projectors(sight.overview)
+            yield from _replays(sight.overview)
+            yield from _drift(sight.overview)
 
 
 def _outbox(overview: Overview) -> Iterator[Metric]:

@@ -13,6 +13,7 @@ from projector.console.server import ConsoleServer
 from projector.delivery import Delivery
 from projector.housekeeping import Housekeeping
 from projector.installation_metrics import InstallationCollector
+from projector.lookout import Lookout
 from projector.outbox import Settlement
 from projector.position import ClaimPosition
 from projector.relay import Relay
@@ -56,14 +57,15 @@ class Projector:
             for lane in range(LANES)
         ]
         self._listener = WakeListener(settings, self.name, (position, awaited_position), self._wakes)
-        self._subscriber.registry.register(InstallationCollector(settings, self.name, database))
+        self._lookout = Lookout(settings, self.name, database)
+        self._subscriber.registry.register(InstallationCollector(self._lookout))
         self._housekeeping = Housekeeping(settings, self.name)
 
     def run(self) -> bool:
         """Run until stopped. Returns whether it ended well: false when a lane broke off on an error of ours."""
         server = ConsoleServer(
             console(self._settings, self._subscriber, self.name),
-            self._settings.projector_http_host,
+            self._settings.http_address,
             self._settings.projector_http_port,
         )
         parts: list[Callable[[], None]] = [lambda: self._listener.run(self._stop)]
@@ -72,6 +74,8 @@ class Projector:
         threads = [threading.Thread(target=self._guard(part), name=f"part-{n}") for n, part in enumerate(parts)]
         with server:
             self._subscriber.started(self.name, server.port)
+            if self._settings.http_address != self._settings.projector_http_host:
+                self._subscriber.bound_to_loopback(self._settings.projector_http_host)
             for thread in threads:
                 thread.start()
             self._stop.wait()

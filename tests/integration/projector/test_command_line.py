@@ -7,6 +7,7 @@ import pytest
 
 from projector.relay import Relay
 from projector.settings import ProjectorSettings
+from shared.bearer import Token, Tokens
 from tests.fixtures.relays import Outbox, drain
 from tests.integration.projector.conftest import run_cli
 
@@ -77,3 +78,11 @@ def test_wrong_usage_and_wrong_settings_are_exit_code_2(
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_token_is_made_with_the_entry_that_accepts_it(settings: ProjectorSettings) -> None:
+    made = json.loads(run_cli(settings, "token", "ada", "--json").stdout)
+    assert Tokens.parse(made["entry"]).bearer(f"Bearer {made['token']}") == Token.parse(made["entry"])
+    assert Token.parse(made["entry"]).scopes == {"read", "operate"}
+    assert run_cli(settings, "token", "a:b").returncode == 2
+    assert run_cli(settings, "token", "ada", "--scope", "admin").returncode == 2

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from pymongo.database import Database
 
 from projector.installation_metrics import InstallationCollector
+from projector.lookout import Lookout
 from projector.metrics import RelayMetrics
 from projector.phases import PHASES
 from projector.process import Projector
@@ -97,7 +98,7 @@ def test_a_fault_is_counted_by_where_it_lay(relay: Relay, outbox: Outbox) -> Non
 def installation(settings: ProjectorSettings, database: Database[Document]) -> Scrape:
     """Return what a projector tells of the whole installation now."""
     registry = CollectorRegistry()
-    registry.register(InstallationCollector(settings, "test", database))
+    registry.register(InstallationCollector(Lookout(settings, "test", database)))
     return scrape_of(registry)
 
 
@@ -166,7 +167,7 @@ def test_a_store_that_is_away_leaves_its_numbers_out_instead_of_showing_old_ones
     migrate(settings)
     registry = CollectorRegistry()
     with create_client(settings, "test") as client:
-        registry.register(InstallationCollector(settings, "test", read_model_database(client, settings)))
+        registry.register(InstallationCollector(Lookout(settings, "test", read_model_database(client, settings))))
         assert scrape_of(registry).total("kata_store_up") == 2
         own_servers.mongod.stop()
         own_servers.postgres.stop()
@@ -184,7 +185,7 @@ def test_a_postgresql_that_falls_silent_does_not_hold_a_scrape_up(own_servers: O
     migrate(settings)
     registry = CollectorRegistry()
     with create_client(settings, "test") as client, connect(settings, "blocker") as blocker:
-        registry.register(InstallationCollector(settings, "test", read_model_database(client, settings)))
+        registry.register(InstallationCollector(Lookout(settings, "test", read_model_database(client, settings))))
         blocker.execute("LOCK TABLE outbox")
         told = scrape_of(registry)
         assert told.total("kata_store_up", store="postgres") == 0

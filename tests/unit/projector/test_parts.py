@@ -1,6 +1,7 @@
 """Small parts of the projector that need no server."""
 
 import threading
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,6 +12,7 @@ from projector.delivery import Dead, Settled, Unfinished, aggregate_of, coalesce
 from projector.outbox import notification_payloads
 from projector.relay import BatchCounts
 from projector.retry import TRANSIENT, retrying
+from projector.settings import ProjectorSettings
 from projector.subscriber import Lane, RelaySubscriber, describe
 from shared.installation import ForeignReadModelsError, InstallationChangedError, NotMigratedError
 from shared.outbox.message import OutboxMessage
@@ -137,3 +139,18 @@ def test_an_error_is_described_in_one_line_without_the_servers_whole_answer() ->
     error = AutoReconnect("not primary\n  now, full error: {'ok': 0.0, 'a': 'long', 'answer': 1}")
     assert describe(error) == "AutoReconnect: not primary now"
     assert len(describe(ValueError("x" * 10_000))) < 520
+
+
+@pytest.mark.parametrize(
+    ("host", "changes", "address"),
+    [
+        ("0.0.0.0", {}, "127.0.0.1"),  # noqa: S104 - what must not be listened on
+        ("projector.example.org", {}, "127.0.0.1"),
+        ("0.0.0.0", {"allow_insecure_bind": True}, "0.0.0.0"),  # noqa: S104 - asked for
+        ("0.0.0.0", {"tokens": f"ada:operate:{'0' * 64}"}, "0.0.0.0"),  # noqa: S104 - asked for
+        ("127.0.0.2", {}, "127.0.0.2"),
+        ("localhost", {}, "localhost"),
+    ],
+)
+def test_without_tokens_only_this_machine_reaches_the_page(host: str, changes: dict[str, Any], address: str) -> None:
+    assert ProjectorSettings(projector_http_host=host, **changes).http_address == address
