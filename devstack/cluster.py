@@ -18,6 +18,7 @@ from devstack.errors import ConfigurationError, ServerError
 from devstack.passwords import write_private
 
 STATUS_LINE = 7  # LOCK_FILE_LINE_PM_STATUS of PostgreSQL's src/include/utils/pidfile.h, counted from 0
+TAKES_CONNECTIONS = {"ready", "standby"}  # a standby takes those that only read
 
 
 def initialise(
@@ -61,7 +62,7 @@ def initialise(
 def says_ready(cluster: Path, pid: int) -> bool:
     """Whether the server with this process id has written that it takes connections."""
     lines = _pid_file_lines(cluster)
-    return len(lines) > STATUS_LINE and lines[0].strip() == str(pid) and lines[STATUS_LINE].strip() == "ready"
+    return len(lines) > STATUS_LINE and lines[0].strip() == str(pid) and lines[STATUS_LINE].strip() in TAKES_CONNECTIONS
 
 
 def remove_stale_pid_file(cluster: Path) -> None:

@@ -36,6 +36,7 @@ CHECKS: Final = (
     Check("drift", read_models.agree_with_the_rows, TABLES),
     Check("transactions", sessions.leave_no_transaction_open, (POSTGRES,)),
     Check("locks", sessions.wait_for_no_lock, (POSTGRES,)),
+    Check("sessions of other roles", sessions.hide_nothing, (POSTGRES,)),
     Check("replication slots", sessions.keep_no_idle_slots, (POSTGRES,)),
     Check("connections", postgres.have_connections_left, (POSTGRES,)),
     Check("notifications", surroundings.receive_notifications, (POSTGRES,)),

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from pymongo import MongoClient
+from pymongo import MongoClient, ReadPreference
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
 from projector.doctor.connection import mongo_client
@@ -43,7 +43,9 @@ def reach(settings: ProjectorSettings) -> Iterator[Finding]:
     try:
         with mongo_client(settings) as client:
             try:
-                client[settings.mongo_database][META].find_one({}, {"_id": 1})
+                # Of the primary, also where MONGO_URL prefers to read from secondaries.
+                database = client.get_database(settings.mongo_database, read_preference=ReadPreference.PRIMARY)
+                database[META].find_one({}, {"_id": 1})
             except PyMongoError as error:
                 yield _unreached(settings, client, error)
     except ConfigurationError as error:  # the name of a mongodb+srv:// is not known

@@ -24,11 +24,11 @@ MISSING_RIGHTS: Final = """
     HAVING count(*) > 0
 """
 
-# Some connections are kept back for superusers and for monitoring.
+# Some connections are kept back for superusers and for monitoring. A session's type is not shown to everybody.
 CONNECTIONS: Final = """
     WITH clients AS (
         SELECT coalesce(nullif(split_part(application_name, ' ', 1), ''), 'unnamed') AS name, count(*) AS number
-        FROM pg_stat_activity WHERE backend_type = 'client backend' GROUP BY 1
+        FROM pg_stat_activity WHERE datname IS NOT NULL AND usename IS NOT NULL AND leader_pid IS NULL GROUP BY 1
     )
     SELECT sum(number)::int AS used,
            current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int

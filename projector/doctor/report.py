@@ -24,8 +24,9 @@ def show(report: Report, console: Console) -> None:
     number = sum(map(len, report.findings.values()))
     verdict = Text("Healthy: nothing found.", "green") if report.is_healthy else Text(f"Found: {number}.", "bold")
     _print(console, Text.assemble(verdict, f" Looked at: {', '.join(report.checked)}."))
-    for check, reason in report.unchecked.items():
-        _print(console, Text(f"Not looked at: {check} ({reason})"))
+    for reason in dict.fromkeys(report.unchecked.values()):
+        checks = ", ".join(check for check, why in report.unchecked.items() if why == reason)
+        _print(console, Text(f"Not looked at: {checks} ({reason})."))
 
 
 def _print(console: Console, text: Text) -> None:

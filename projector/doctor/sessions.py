@@ -5,7 +5,7 @@ from typing import Final
 
 from projector.connection import SERVER_MARGIN_SECONDS
 from projector.doctor.connection import Row, ask
-from projector.doctor.finding import Finding, Severity
+from projector.doctor.finding import Finding, NotSeenError, Severity
 from projector.settings import ProjectorSettings
 from shared.postgres import READ_MODELS_LOCK
 
@@ -29,6 +29,15 @@ IDLE_IN_TRANSACTION: Final = """
       AND state_change < clock_timestamp() - make_interval(secs => %(seconds)s)
       AND (locks.held IS NOT NULL OR backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
     ORDER BY state_change
+"""
+
+# What PostgreSQL shows of the sessions of others, it shows to members of this role and to superusers.
+HIDDEN: Final = """
+    SELECT current_user AS role, count(*) AS sessions FROM pg_stat_activity
+    WHERE datname = current_database() AND usename <> current_user
+      AND NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
+      AND NOT pg_has_role(current_user, usename, 'USAGE')
+    HAVING count(*) > 0
 """
 
 PREPARED: Final = """
@@ -94,6 +103,16 @@ def leave_no_transaction_open(settings: ProjectorSettings) -> Iterator[Finding]:
             Severity.WARNING,
             row,
         )
+
+
+def hide_nothing(settings: ProjectorSettings) -> Iterator[Finding]:
+    """Say which sessions the checks of transactions and locks do not see."""
+    for row in ask(settings, HIDDEN):
+        raise NotSeenError(
+            f"PostgreSQL does not show {row['role']} what the {row['sessions']} of them do: "
+            f'`GRANT pg_monitor TO "{row["role"]}"`'
+        )
+    yield from ()
 
 
 def keep_no_idle_slots(settings: ProjectorSettings) -> Iterator[Finding]:

@@ -1,7 +1,9 @@
 """`projector doctor`: a healthy installation has no finding, and one bad check hides no other."""
 
 import json
+import os
 import re
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +12,7 @@ import pytest
 
 from devstack.layout import CHECKOUT
 from projector.doctor import examine as examining
+from projector.doctor import sessions
 from projector.doctor.checks import CHECKS
 from projector.doctor.examine import Report, examine
 from projector.doctor.finding import Check, Finding, NotSeenError, Severity
@@ -19,7 +22,7 @@ from tests.fixtures.clients import ApiClient
 from tests.fixtures.relays import Outbox
 from tests.fixtures.runbook import RUNBOOK, procedure, run_procedure
 from tests.fixtures.waiting import wait_until
-from tests.integration.projector.conftest import ProjectorProcess, environment_of, run_cli
+from tests.integration.projector.conftest import OwnServers, ProjectorProcess, environment_of, migrate, run_cli
 
 NOBODY = "postgresql://kata:kata@127.0.0.1:1/kata"
 
@@ -138,6 +141,32 @@ def test_servers_that_are_away_are_findings_and_no_crash(settings: ProjectorSett
     assert 'try `pg_isready -d "$DATABASE_URL"`' in postgres["remedy"]
     assert mongo["cause"].startswith("MongoDB cannot be reached: ServerSelectionTimeoutError: ")
     assert "kata:kata" not in done.stdout
+
+
+def test_a_session_that_locks_a_table_is_named_although_checks_of_that_table_fail(
+    patient: ProjectorSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "SERVER_MARGIN_SECONDS", -patient.batch_deadline_seconds)
+    with psycopg.connect(patient.database_url.get_secret_value(), application_name="a migration") as connection:
+        connection.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
+        report = examine(CHECKS, patient)
+        assert report.findings["lag"][0].cause.startswith("this check failed: LockNotAvailable: ")
+        (found,) = report.findings["transactions"]
+        assert f"session {connection.info.backend_pid} (a migration, " in found.cause
+        assert "AccessExclusiveLock on outbox" in found.cause
+    assert [*report.checked, *report.unchecked] == [check.name for check in CHECKS]
+
+
+def test_a_server_that_hangs_is_a_finding(own_servers: OwnServers) -> None:
+    migrate(own_servers.settings)
+    os.kill(own_servers.mongod.pid, signal.SIGSTOP)
+    try:
+        report = examine(CHECKS, own_servers.settings)
+    finally:
+        os.kill(own_servers.mongod.pid, signal.SIGCONT)
+    assert report.findings["MongoDB"][0].cause.startswith("MongoDB cannot be reached: ")
+    assert report.unchecked["clocks"] == "see MongoDB"
+    assert {"migrations", "projectors", "notifications"} <= set(report.checked)
 
 
 def test_a_finding_is_shown_as_readme_shows_it(settings: ProjectorSettings, outbox: Outbox) -> None:

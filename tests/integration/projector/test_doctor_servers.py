@@ -1,5 +1,6 @@
 """`projector doctor` on servers that are away, refuse us, have no primary or lack a majority: all for real."""
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -92,7 +93,28 @@ def test_postgresql_that_gives_our_role_no_rights_to_the_tables(
     assert list(postgres.grant_rights(poor_role)) == []
 
 
-def test_postgresql_that_is_a_standby_or_read_only(own_servers: OwnServers) -> None:
+def test_postgresql_that_is_a_standby(own_servers: OwnServers) -> None:
+    server = own_servers.postgres
+    assert list(postgres.take_writes(own_servers.settings)) == []
+    server.stop()
+    signal = server.cluster / "standby.signal"
+    signal.touch()
+    owner = server.cluster.stat()
+    os.chown(signal, owner.st_uid, owner.st_gid)
+    server.restart()
+    try:
+        found = only(list(postgres.take_writes(own_servers.settings)))
+    finally:
+        server.stop()
+        signal.unlink()
+        server.restart()
+    assert found.cause == "PostgreSQL is a standby: it takes no writes"
+    assert "name the primary in DATABASE_URL" in found.remedy
+    assert "pg_promote()" in found.remedy
+    assert list(postgres.take_writes(own_servers.settings)) == []
+
+
+def test_postgresql_that_is_read_only(own_servers: OwnServers) -> None:
     server, settings = own_servers.postgres, own_servers.settings
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
@@ -128,6 +150,14 @@ def test_mongodb_that_is_stopped(own_servers: OwnServers) -> None:
     assert found.cause.startswith("MongoDB cannot be reached: ServerSelectionTimeoutError: ")
     assert "start it, or correct hosts, port and replicaSet in MONGO_URL" in found.remedy
     assert list(mongo.reach(own_servers.settings)) == []
+
+
+def test_mongodb_that_was_never_made_a_set(changed: Changed) -> None:
+    with scratch_directory() as directory, Mongod.launch(directory / "mongo") as mongod:
+        mongod.wait_listening()
+        found = only(list(mongo.reach(changed(mongo_url=mongod.uri))))
+    assert found.cause == f"MongoDB has no primary: 127.0.0.1:{mongod.port} is in no set"
+    assert 'mongosh "$MONGO_URL" --eval "rs.initiate()"' in found.remedy
 
 
 def test_mongodb_without_a_primary(own_servers: OwnServers) -> None:

@@ -5,9 +5,11 @@ from contextlib import closing
 
 import psycopg
 import pytest
+from pydantic import SecretStr
+from sqlalchemy import make_url
 
 from projector.doctor import sessions
-from projector.doctor.finding import Finding
+from projector.doctor.finding import Finding, NotSeenError
 from projector.settings import ProjectorSettings
 from shared.postgres import READ_MODELS_LOCK
 from tests.fixtures.relays import Outbox
@@ -145,6 +147,25 @@ def test_an_advisory_lock_that_is_waited_for_because_it_is_held_shared(settings:
         wait_until(lambda: _causes(settings), "the exclusive request waits")
         assert "kata-clean-mongo wait since" in _causes(settings)
         assert f"held by PostgreSQL's session {holder.info.backend_pid} " in _causes(settings)
+
+
+def test_sessions_of_other_roles_that_are_not_shown_to_ours(settings: ProjectorSettings) -> None:
+    assert list(sessions.hide_nothing(settings)) == []  # a superuser sees them all
+    with stranger(settings) as owner:
+        owner.execute("CREATE ROLE curious LOGIN PASSWORD 'curious'")
+        owner.commit()
+        url = make_url(settings.database_url.get_secret_value()).set(username="curious", password="curious")
+        curious = settings.model_copy(update={"database_url": SecretStr(url.render_as_string(hide_password=False))})
+        try:
+            with pytest.raises(NotSeenError, match='`GRANT pg_monitor TO "curious"`'):
+                list(sessions.hide_nothing(curious))
+            owner.execute("GRANT pg_monitor TO curious")
+            owner.commit()
+            assert list(sessions.hide_nothing(curious)) == []
+        finally:
+            owner.rollback()
+            owner.execute("DROP ROLE curious")
+            owner.commit()
 
 
 def _causes(settings: ProjectorSettings) -> str:
