@@ -6,7 +6,14 @@ Names follow https://prometheus.io/docs/practices/naming/. No label holds an id 
 from collections.abc import Iterator
 from typing import Final
 
-from prometheus_client import CollectorRegistry, GCCollector, Info, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from shared.version import installed_version
@@ -20,6 +27,8 @@ LAG: Final = "kata_lag_seconds"
 
 def create_registry() -> CollectorRegistry:
     """Return a registry with what every process tells: its version, memory, processor time and open files."""
+    # A second series for each counter and histogram, which Prometheus does not read.
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library gives no types here
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
+from devstack.layout import CHECKOUT
 from tests.fixtures.api_processes import ApiProcess
 from tests.fixtures.prometheus import OBSERVABILITY, Prometheus, promtool, scraping
 from tests.fixtures.relays import Outbox
@@ -18,6 +22,7 @@ from tests.integration.projector.conftest import ProjectorProcess, start_project
 __all__ = ["start_projector"]  # a fixture
 
 DASHBOARD: Final = json.loads((OBSERVABILITY / "grafana/dashboards/kata.json").read_text(encoding="utf-8"))
+README: Final = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 RULES: Final = (OBSERVABILITY / "alerts.yml").read_text(encoding="utf-8")
 
 # A series as a query names it, with what it asks of the labels.
@@ -82,8 +87,10 @@ def test_every_query_of_dashboard_and_alerts_finds_what_it_asks_for(
     processes: tuple[ApiProcess, ProjectorProcess], tmp_path: Path
 ) -> None:
     api, projector = processes
-    for process in (api.client.get("/metrics"), projector.get("/metrics")):
-        checked = promtool("check", "metrics", given=process.text)
+    outputs = {"API": told_by(api.client), "projector": told_by(projector.http)}
+    assert metrics_table(outputs) in README, f"put this into README.md:\n\n{metrics_table(outputs)}"
+    for text in outputs.values():
+        checked = promtool("check", "metrics", given=text)
         assert checked.returncode == 0, checked.stdout + checked.stderr
 
     targets = {"api": [target_of(api.client)], "projector": [target_of(projector.http)]}
@@ -99,9 +106,37 @@ def test_every_query_of_dashboard_and_alerts_finds_what_it_asks_for(
             prometheus.query(expression)
         for expression in [*alerts, *(query.expression for query in dashboard_queries())]:
             for selector in SELECTOR.findall(expression):
-                assert prometheus.query(selector), f"nothing is called {selector}"
+                wait_until(lambda selector=selector: prometheus.query(selector), f"something is called {selector}", 60)
             for label in grouping_labels(expression):
                 assert label in {"le", *prometheus.ask("labels")}, expression
+
+
+def told_by(client: httpx.Client) -> str:
+    """Return what /metrics answers once its looks went well: a look gives up soon, and this machine may be busy."""
+    texts: list[str] = []
+
+    def is_complete() -> bool:
+        texts.append(client.get("/metrics").text)
+        return not re.search(r"^kata_store_up.* 0.0$", texts[-1], re.MULTILINE)
+
+    wait_until(is_complete, "every store answered in time")
+    return texts[-1]
+
+
+def metrics_table(outputs: dict[str, str]) -> str:
+    """Return README's table of metrics, made from what the processes tell."""
+    rows: dict[str, tuple[Metric, list[str]]] = {}
+    for reader, text in outputs.items():
+        for family in text_string_to_metric_families(text):
+            if family.name.startswith("kata_"):
+                rows.setdefault(family.name, (family, []))[1].append(reader)
+    lines = ["| metric | type | labels | told by | meaning |", "|---|---|---|---|---|"]
+    for family, readers in rows.values():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = sorted({f"`{label}`" for sample in family.samples for label in sample.labels if label != "le"})
+        told_by = " and ".join(readers)
+        lines.append(f"| `{name}` | {family.type} | {', '.join(labels)} | {told_by} | {family.documentation} |")
+    return "\n".join(lines)
 
 
 def alert_expressions(prometheus: Prometheus) -> list[str]:

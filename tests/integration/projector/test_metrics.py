@@ -99,6 +99,8 @@ def installation(settings: ProjectorSettings, database: Database[Document]) -> S
     """Return what a projector tells of the whole installation now."""
     registry = CollectorRegistry()
     registry.register(InstallationCollector(Lookout(settings, "test", database)))
+    # A look gives up soon, and this machine may be busy.
+    wait_until(lambda: scrape_of(registry).total("kata_store_up") == 2, "both stores answered in time")
     return scrape_of(registry)
 
 
@@ -114,7 +116,6 @@ def test_backlog_lag_failures_and_dead_letters_are_those_of_the_installation(
     assert told.total("kata_dead_letters") == 1
     assert told.total("kata_backlog_messages") == 3
     assert 3600 <= told.total("kata_lag_seconds") < 3700
-    assert told.total("kata_store_up") == 2
 
 
 def test_the_newest_replay_of_each_read_model_is_told(
@@ -168,7 +169,7 @@ def test_a_store_that_is_away_leaves_its_numbers_out_instead_of_showing_old_ones
     registry = CollectorRegistry()
     with create_client(settings, "test") as client:
         registry.register(InstallationCollector(Lookout(settings, "test", read_model_database(client, settings))))
-        assert scrape_of(registry).total("kata_store_up") == 2
+        wait_until(lambda: scrape_of(registry).total("kata_store_up") == 2, "both are seen to be there")
         own_servers.mongod.stop()
         own_servers.postgres.stop()
         try:
@@ -187,9 +188,10 @@ def test_a_postgresql_that_falls_silent_does_not_hold_a_scrape_up(own_servers: O
     with create_client(settings, "test") as client, connect(settings, "blocker") as blocker:
         registry.register(InstallationCollector(Lookout(settings, "test", read_model_database(client, settings))))
         blocker.execute("LOCK TABLE outbox")
-        told = scrape_of(registry)
-        assert told.total("kata_store_up", store="postgres") == 0
-        assert told.total("kata_store_up", store="mongo") == 1
+        wait_until(
+            lambda: [value for _, value in scrape_of(registry).series["kata_store_up"]] == [0, 1],
+            "PostgreSQL's silence is seen, and that MongoDB answers",
+        )
         blocker.rollback()
         wait_until(lambda: scrape_of(registry).total("kata_store_up") == 2, "it answers again")
 
