@@ -1,21 +1,30 @@
 """Housekeeping: what has expired is deleted now and then, a small batch at a time.
 
-Nothing depends on when this happens: whoever reads an idempotency key looks at its age.
+Nothing depends on when this happens: whoever reads an idempotency key looks at its age, and what verifications and
+replays came to is kept longer than anybody asks for it; the latest of each read model always.
+
+Discarded messages stay until a newer version settles, however long: a consistency token has no end, and a message that
+is in neither outbox table is settled.
 """
 
 import threading
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Final
 
 import psycopg
 
+from projector.retry import TRANSIENT
 from projector.settings import ProjectorSettings
+from projector.tombstones import TombstonePurge
 from shared.postgres import connect
-from shared.write_model.idempotency_key import KEPT
+from shared.write_model import idempotency_key, replay, verification
 
 EVERY_SECONDS: Final = 300.0
 BATCH: Final = 1_000
 STATEMENT_TIMEOUT_MILLISECONDS: Final = 10_000
+
+FAULTS: Final = (psycopg.Error, *TRANSIENT)
 
 # Any number of projectors may purge at once: none waits for another, nor for a command that takes an old key anew.
 PURGE_KEYS: Final = """
@@ -25,34 +34,71 @@ PURGE_KEYS: Final = """
     ))
 """
 
+PURGE_VERIFICATIONS: Final = """
+    DELETE FROM verifications WHERE id = ANY(ARRAY(
+        SELECT id FROM verifications AS old
+        WHERE ended_at <= clock_timestamp() - %(kept)s
+          AND EXISTS (SELECT FROM verifications WHERE aggregate_type = old.aggregate_type AND id > old.id)
+        ORDER BY ended_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ))
+"""
+
+PURGE_REPLAYS: Final = """
+    DELETE FROM replays WHERE id = ANY(ARRAY(
+        SELECT id FROM replays AS old
+        WHERE ended_at <= clock_timestamp() - %(kept)s
+          AND EXISTS (SELECT FROM replays WHERE aggregate_type = old.aggregate_type AND id > old.id)
+        ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ))
+"""
+
+PURGES: Final[Mapping[str, tuple[str, timedelta]]] = {
+    "idempotency_keys": (PURGE_KEYS, idempotency_key.KEPT),
+    "verifications": (PURGE_VERIFICATIONS, verification.KEPT),
+    "replays": (PURGE_REPLAYS, replay.KEPT),
+}
+
+Purged = Mapping[str, int]
+
 
 class Housekeeping:
-    """Purges idempotency keys. `run_once` deletes one batch, on a connection of its own."""
+    """Purges what has expired in PostgreSQL, and old tombstones. `run_once` deletes a batch of each."""
 
-    def __init__(self, settings: ProjectorSettings, name: str) -> None:
+    def __init__(self, settings: ProjectorSettings, name: str, tombstones: TombstonePurge) -> None:
         self._settings = settings
         self._name = f"{name} housekeeping"
+        self._tombstones = tombstones
 
     def run(
         self,
         stop: threading.Event,
-        on_purge: Callable[[int], None],
-        on_fault: Callable[[psycopg.Error], None],
+        on_purge: Callable[[Purged], None],
+        on_fault: Callable[[BaseException], None],
     ) -> None:
         """Purge every few minutes until `stop` is set. A fault is reported, and the next round tries again."""
         while not stop.is_set():
-            purged = 0
-            try:
-                purged = self.run_once()
-                on_purge(purged)
-            except psycopg.Error as error:
-                on_fault(error)
-            if purged < BATCH:
+            purged: dict[str, int] = {}
+            for purge in (self.purge_postgres, self.purge_tombstones):
+                try:
+                    purged |= purge()
+                except FAULTS as error:
+                    on_fault(error)
+            on_purge(purged)
+            if all(purged.get(name, 0) < BATCH for name in PURGES):
                 stop.wait(EVERY_SECONDS)
 
-    def run_once(self) -> int:
-        """Delete up to a batch of expired keys and return how many."""
+    def purge_postgres(self) -> Purged:
+        """Delete up to a batch of expired rows of each table, on a connection of its own; return how many."""
         with connect(
             self._settings, self._name, autocommit=True, statement_timeout=STATEMENT_TIMEOUT_MILLISECONDS
         ) as connection:
-            return connection.execute(PURGE_KEYS, {"kept": KEPT, "limit": BATCH}).rowcount
+            return {name: _delete(connection, *purge) for name, purge in PURGES.items()}
+
+    def purge_tombstones(self) -> Purged:
+        """Delete up to a batch of old tombstones of each read model; return how many."""
+        return {"tombstones": self._tombstones.run_once()}
+
+
+def _delete(connection: psycopg.Connection, statement: str, kept: timedelta) -> int:
+    parameters: dict[str, Any] = {"kept": kept, "limit": BATCH}
+    return connection.execute(statement, parameters).rowcount

@@ -14,6 +14,7 @@ BATCH: Final = "relay.batch"
 # A lane cannot go on for now: lane, reason, next_attempt_seconds. Said once for each new reason.
 WAITING: Final = "relay.waiting"
 RECOVERED: Final = "relay.recovered"
-# Expired idempotency keys were deleted: idempotency_keys; or could not be, and will be in the next round: reason.
+# What has expired was deleted: counts of idempotency_keys, verifications, replays and tombstones; or could not be, and
+# will be in a later round: reason.
 PURGED: Final = "housekeeping.purged"
 PURGE_FAILED: Final = "housekeeping.failed"

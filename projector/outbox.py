@@ -118,6 +118,13 @@ IN_FLIGHT: Final = """
     ) AS messages
 """
 
+# Whatever its state: a dead letter may be retried, and a discarded one is still not settled.
+UNSETTLED: Final = """
+    SELECT aggregate_id FROM outbox WHERE aggregate_type = %(type)s AND aggregate_id = ANY(%(ids)s)
+    UNION
+    SELECT aggregate_id FROM outbox_failures WHERE aggregate_type = %(type)s AND aggregate_id = ANY(%(ids)s)
+"""
+
 
 class RawJsonLoader(Loader):
     """Leaves JSON as the bytes that PostgreSQL sent: the payload is decoded once, by the event's own contract."""
@@ -229,6 +236,12 @@ def in_flight(connection: psycopg.Connection, aggregate_type: str, ids: Sequence
     """Return which of the aggregates still have messages on their way."""
     cursor = connection.cursor(row_factory=scalar_row)
     return set(cursor.execute(IN_FLIGHT, {"type": aggregate_type, "ids": list(ids)}))
+
+
+def unsettled(connection: psycopg.Connection, aggregate_type: str, ids: Sequence[int]) -> set[int]:
+    """Return which of the aggregates have any row in either outbox table."""
+    cursor = connection.cursor(row_factory=scalar_row)
+    return set(cursor.execute(UNSETTLED, {"type": aggregate_type, "ids": list(ids)}))
 
 
 def notification_payloads(ids: Iterable[int]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from projector.position import ClaimPosition
 from projector.relay import Relay
 from projector.settings import ProjectorSettings
 from projector.subscriber import RelaySubscriber
+from projector.tombstones import TombstonePurge
 from projector.wake import WakeListener
 from shared.mongo import create_client, read_model_database
 from shared.telemetry import Tracing
@@ -59,7 +60,9 @@ class Projector:
         self._listener = WakeListener(settings, self.name, (position, awaited_position), self._wakes)
         self._lookout = Lookout(settings, self.name, database)
         self._subscriber.registry.register(InstallationCollector(self._lookout))
-        self._housekeeping = Housekeeping(settings, self.name)
+        housekeeping = partial(open_relay_connection, settings, f"{self.name} housekeeping", database)
+        tombstones = TombstonePurge(settings, housekeeping, database)
+        self._housekeeping = Housekeeping(settings, self.name, tombstones)
 
     def run(self) -> bool:
         """Run until stopped. Returns whether it ended well: false when a lane broke off on an error of ours."""

@@ -37,6 +37,9 @@ class ProjectorSettings(Settings):
     fan_out_budget_seconds: float = Field(
         default=0.2, ge=0, le=10, description="How long one batch may spend on a rename before neighbours go on"
     )
+    tombstone_days: int = Field(
+        default=7, ge=1, le=365, description="How long the tombstone of a delete is kept at least"
+    )
     disk_free_percent_least: float = Field(
         default=10, ge=0, le=100, description="With less room on a server's disk `projector doctor` says so"
     )

@@ -4,6 +4,7 @@ It also keeps the state of each lane, for /ready.
 """
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -63,10 +64,10 @@ class RelaySubscriber:
         """A part of the process ended on an error that is not transient."""
         self._log.error(log_events.BROKE_OFF, exc_info=error)
 
-    def purged(self, keys: int) -> None:
-        """Housekeeping deleted so many expired idempotency keys."""
-        if keys:
-            self._log.info(log_events.PURGED, idempotency_keys=keys)
+    def purged(self, counts: Mapping[str, int]) -> None:
+        """Housekeeping deleted so many of what has expired, by what it is."""
+        if any(counts.values()):
+            self._log.info(log_events.PURGED, **counts)
 
     def purge_failed(self, error: BaseException) -> None:
         """Housekeeping could not be done; the next round tries again."""

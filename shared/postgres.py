@@ -14,6 +14,9 @@ from shared.settings import Settings
 # Transactions that write MongoDB hold this advisory lock shared; whoever must keep them out takes it exclusively.
 READ_MODELS_LOCK = 0x6B617461  # "kata"
 
+# Whoever purges tombstones holds this one, so that one projector does at a time.
+TOMBSTONES_LOCK = 0x746F6D62  # "tomb"
+
 # The driver reads the DSN, as it does everywhere else: it knows forms that SQLAlchemy's own URL does not.
 ENGINE_URL = "postgresql+psycopg://"
 

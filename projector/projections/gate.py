@@ -17,7 +17,7 @@ import pymongo
 from bson import encode
 from bson.errors import InvalidBSON, InvalidDocument
 from bson.raw_bson import RawBSONDocument
-from pymongo import InsertOne, UpdateMany, UpdateOne
+from pymongo import DeleteOne, InsertOne, UpdateMany, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
@@ -25,7 +25,7 @@ from pymongo.errors import BulkWriteError
 from projector.deadline import Deadline
 from projector.retry import TRANSIENT_CODES
 from shared.mongo import CODEC, Document
-from shared.read_models import OwnerDocument
+from shared.read_models import OwnerDocument, Tombstone
 
 DUPLICATE_KEY: Final = 11000
 MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024
@@ -155,6 +155,14 @@ def embed_owners(
     ]
     _, errors = _bulk_write(items, operations, deadline, session)
     return {index: _describe(error) for index, error in errors.items()}
+
+
+def remove_tombstones(collection: Collection[Document], tombstones: Sequence[Tombstone], deadline: Deadline) -> int:
+    """Delete these tombstones and return how many there were. Whatever took the place of one stays."""
+    if not tombstones:
+        return 0
+    with pymongo.timeout(deadline.remaining()):
+        return collection.bulk_write([DeleteOne(tombstone) for tombstone in tombstones], ordered=False).deleted_count
 
 
 def _older(*, is_repair: bool) -> str:

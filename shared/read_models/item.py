@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import TypedDict
 
-from shared.read_models.read_model import Index, ReadModel
+from shared.read_models.read_model import TOMBSTONES, Index, ReadModel
 
 
 class OwnerDocument(TypedDict):
@@ -42,6 +42,7 @@ ITEMS_READ = ReadModel(
         Index("updated_at", (("updated_at", 1), ("_id", 1))),
         # Words as they are written: no stemming and no stop words of one language.
         Index("words", (("name", "text"), ("description", "text")), {"default_language": "none"}),
+        TOMBSTONES,
     ),
     document_schema={
         "bsonType": "object",

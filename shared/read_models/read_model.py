@@ -30,6 +30,12 @@ class Index:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+# Every read model has it: the oldest tombstones are found without a look at documents, which are not in it.
+TOMBSTONES: Final = Index(
+    "tombstones", (("deleted_at", 1),), {"partialFilterExpression": {"deleted_at": {"$exists": True}}}
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ReadModel:
     """A collection of documents made from one aggregate type, whose rows are in `table`."""

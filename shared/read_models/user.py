@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import TypedDict
 
-from shared.read_models.read_model import Index, ReadModel
+from shared.read_models.read_model import TOMBSTONES, Index, ReadModel
 
 
 class UserDocument(TypedDict):
@@ -21,7 +21,7 @@ USERS_READ = ReadModel(
     name="users_read",
     aggregate_type="user",
     table="users",
-    indexes=(Index("email", (("email", 1), ("_id", 1))),),
+    indexes=(Index("email", (("email", 1), ("_id", 1))), TOMBSTONES),
     document_schema={
         "bsonType": "object",
         "required": ["_id", "name", "email", "version", "created_at", "updated_at"],

@@ -1,14 +1,19 @@
-"""Expired idempotency keys are purged, others stay."""
+"""What has expired is purged, all else stays: idempotency keys, and what verifications and replays came to."""
 
 import threading
+from functools import partial
 
 import psycopg
 import pytest
+from pymongo.database import Database
 from structlog.testing import capture_logs
 
-from projector import housekeeping
-from projector.housekeeping import PURGE_KEYS, Housekeeping
+from projector import housekeeping as housekeeping_module
+from projector.connection import open_relay_connection
+from projector.housekeeping import PURGE_KEYS, Housekeeping, Purged
 from projector.settings import ProjectorSettings
+from projector.tombstones import TombstonePurge
+from shared.mongo import Document
 from shared.write_model.idempotency_key import KEPT
 from tests.fixtures.relays import projecting
 from tests.fixtures.waiting import wait_until
@@ -21,6 +26,29 @@ ADD = """
     FROM generate_series(1, %(count)s) AS n
 """
 
+ADD_VERIFICATION = """
+    INSERT INTO verifications (aggregate_type, kind, compared, missing, stale, orphaned, different, ended_at)
+    VALUES (%s, 'sample', 1, 0, 0, 0, 0, clock_timestamp() - %s::interval)
+"""
+ADD_REPLAY = """
+    INSERT INTO replays (aggregate_type, shadow, shadow_uuid, shape, state, cursor, copied, expected, ended_at)
+    SELECT %(type)s, 'shadow', gen_random_uuid(), 1,
+           CASE WHEN %(age)s::interval IS NULL THEN 'copying' ELSE 'done' END, 0, 0, 0,
+           clock_timestamp() - %(age)s::interval
+"""
+
+
+@pytest.fixture
+def housekeeping(settings: ProjectorSettings, read_models: Database[Document]) -> Housekeeping:
+    """What a projector's housekeeping does, to be done by hand."""
+    tombstones = TombstonePurge(settings, partial(open_relay_connection, settings, "test", read_models), read_models)
+    return Housekeeping(settings, "test", tombstones)
+
+
+def purge_keys(housekeeping: Housekeeping) -> int:
+    """Purge and return how many keys went."""
+    return housekeeping.purge_postgres()["idempotency_keys"]
+
 
 def add(postgres: psycopg.Connection, name: str, age: str, count: int = 1) -> None:
     """Store results of this age."""
@@ -32,44 +60,86 @@ def keys(postgres: psycopg.Connection) -> list[str]:
     return [key for (key,) in postgres.execute("SELECT key FROM idempotency_keys ORDER BY key")]
 
 
-def test_only_what_is_older_than_24_hours_is_purged(settings: ProjectorSettings, postgres: psycopg.Connection) -> None:
+def test_only_keys_older_than_24_hours_are_purged(housekeeping: Housekeeping, postgres: psycopg.Connection) -> None:
     add(postgres, "old", "24 hours 1 second")
     add(postgres, "young", "23 hours 59 minutes")
-    assert Housekeeping(settings, "test").run_once() == 1
+    assert purge_keys(housekeeping) == 1
     assert keys(postgres) == ["young1"]
-    assert Housekeeping(settings, "test").run_once() == 0
+    assert purge_keys(housekeeping) == 0
 
 
 def test_a_batch_is_small_the_oldest_go_first_and_the_rest_follows_at_once(
-    settings: ProjectorSettings, postgres: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+    housekeeping: Housekeeping, postgres: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(housekeeping, "BATCH", 3)
+    monkeypatch.setattr(housekeeping_module, "BATCH", 3)
     add(postgres, "b", "2 days", 3)
     add(postgres, "a", "3 days", 3)
     add(postgres, "c", "25 hours", 1)
-    assert Housekeeping(settings, "test").run_once() == 3
+    assert purge_keys(housekeeping) == 3
     assert keys(postgres) == ["b1", "b2", "b3", "c1"]
     stop, purged = threading.Event(), list[int]()
 
-    def note(count: int) -> None:
-        purged.append(count)
+    def note(counts: Purged) -> None:
+        purged.append(counts["idempotency_keys"])
         if len(purged) == 2:
             stop.set()
 
-    Housekeeping(settings, "test").run(stop, note, lambda error: pytest.fail(str(error)))
+    housekeeping.run(stop, note, lambda error: pytest.fail(str(error)))
     assert purged == [3, 1]
 
 
 def test_a_key_that_a_command_takes_anew_is_neither_waited_for_nor_purged(
-    settings: ProjectorSettings, postgres: psycopg.Connection, database_url: str
+    housekeeping: Housekeeping, postgres: psycopg.Connection, database_url: str
 ) -> None:
     add(postgres, "old", "2 days", 2)
     with psycopg.connect(database_url) as command:
         command.execute("UPDATE idempotency_keys SET created_at = clock_timestamp() WHERE key = 'old1'")
-        assert Housekeeping(settings, "test").run_once() == 1
+        assert purge_keys(housekeeping) == 1
         command.commit()
-    assert Housekeeping(settings, "test").run_once() == 0
+    assert purge_keys(housekeeping) == 0
     assert keys(postgres) == ["old1"]
+
+
+def test_of_each_read_model_the_latest_verification_stays_and_the_others_for_30_days(
+    housekeeping: Housekeeping, postgres: psycopg.Connection
+) -> None:
+    for aggregate_type, age in (
+        ("item", "40 days"), ("user", "31 days"), ("item", "30 days 1 second"), ("item", "29 days"),
+    ):  # fmt: skip
+        postgres.execute(ADD_VERIFICATION, (aggregate_type, age))
+
+    assert housekeeping.purge_postgres()["verifications"] == 2
+
+    left = postgres.execute("SELECT aggregate_type FROM verifications ORDER BY id").fetchall()
+    assert left == [("user",), ("item",)]
+
+
+def test_of_each_read_model_the_latest_replay_stays_and_the_others_for_90_days_after_their_end(
+    housekeeping: Housekeeping, postgres: psycopg.Connection
+) -> None:
+    for aggregate_type, age in (("item", "91 days"), ("user", "91 days"), ("item", "89 days"), ("item", None)):
+        postgres.execute(ADD_REPLAY, {"type": aggregate_type, "age": age})
+
+    assert housekeeping.purge_postgres()["replays"] == 1
+
+    left = postgres.execute("SELECT aggregate_type, state FROM replays ORDER BY id").fetchall()
+    assert left == [("user", "done"), ("item", "done"), ("item", "copying")]
+
+
+def test_a_discarded_message_stays_for_its_token_would_be_told_that_it_is_settled(
+    housekeeping: Housekeeping, postgres: psycopg.Connection
+) -> None:
+    postgres.execute(
+        "INSERT INTO outbox_failures (id, aggregate_type, aggregate_id, aggregate_version, event_type, payload,"
+        "  created_at, state, attempts, error, failed_at)"
+        " SELECT 1, 'user', 1, 1, 'user.created', '{}', at, 'discarded', 1, 'refused', at"
+        " FROM (SELECT clock_timestamp() - interval '10 years' AS at) AS long_ago"
+    )
+
+    housekeeping.purge_postgres()
+    housekeeping.purge_tombstones()
+
+    assert postgres.execute("SELECT state FROM outbox_failures").fetchall() == [("discarded",)]
 
 
 def test_a_running_projector_purges(settings: ProjectorSettings, postgres: psycopg.Connection) -> None:

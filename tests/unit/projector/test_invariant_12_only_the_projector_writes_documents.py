@@ -21,7 +21,7 @@ OPERATIONS = {"InsertOne", "UpdateOne", "UpdateMany", "ReplaceOne", "DeleteOne",
 AMBIGUOUS = {"command", "rename", "drop"}
 
 ALLOWED = {
-    "projector/projections/gate.py": {"bulk_write", "InsertOne", "UpdateOne", "UpdateMany"},
+    "projector/projections/gate.py": {"bulk_write", "InsertOne", "UpdateOne", "UpdateMany", "DeleteOne"},
     # hello and connectionStatus, which ask.
     "projector/doctor/mongo.py": {"command"},
     "api/scripts/clean_mongo.py": {"drop_collection", "insert_many"},
