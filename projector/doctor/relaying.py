@@ -14,8 +14,8 @@ from projector.status import silence
 LANES: Final = """
     SELECT (SELECT count(*) FROM outbox) AS backlog,
            extract(epoch FROM clock_timestamp() - max(heartbeat))::float8 AS silent_seconds,
-           (SELECT string_agg(DISTINCT application_name, ', ') FROM pg_stat_activity
-            WHERE datname = current_database() AND starts_with(application_name, 'kata-projector ')) AS running
+           (SELECT string_agg(DISTINCT substring(application_name FROM '^kata-projector [^ ]+'), ', ')
+            FROM pg_stat_activity WHERE datname = current_database()) AS running
     FROM projectors
 """
 

@@ -18,7 +18,7 @@ from projector.settings import ProjectorSettings
 APART_SECONDS: Final = 2.0
 SAMPLES: Final = 3
 
-ARRIVAL_SECONDS: Final = 3.0
+ARRIVAL_SECONDS: Final = 5.0
 
 DATA_DIRECTORY: Final = """
     SELECT current_setting('data_directory', true) AS path,
