@@ -96,16 +96,23 @@ def replay(read_model: ReadModelArgument = None, *, json: Json = False) -> None:
 
 
 @app.command()
-def verify(read_model: ReadModelArgument = None, *, json: Json = False) -> None:
-    """Compare ids and versions on both sides. Exit code 1 when they differ for good."""
-    from projector import maintenance
+def verify(
+    read_model: ReadModelArgument = None,
+    *,
+    deep: Annotated[bool, typer.Option("--deep", help="Compare the contents, too.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Append a repair for what differs.")] = False,
+    sample: Annotated[int | None, typer.Option(min=1, help="Compare about so many of each, chosen at random.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare ids and versions on both sides. Exit code 1 when they differ for good and no repair was appended."""
+    from projector.verification_run import verify
 
     with reporting_faults():
-        found = maintenance.verify(_aggregate_types(read_model))
+        found = verify(_aggregate_types(read_model), deep=deep, repair=repair, size=sample)
     for drift in found.examples:
         typer.echo(str(drift), err=True)
     print_answer(json, found.as_json(), found.describe())
-    if found.drift:
+    if not found.is_good:
         sys.exit(FINDING)
 
 

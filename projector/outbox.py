@@ -126,6 +126,20 @@ UNSETTLED: Final = """
 """
 
 
+# The newest message that nobody delivers any more, of each of the aggregates.
+FAILED_FOR_GOOD: Final = """
+    SELECT aggregate_id, max(id) FROM outbox_failures
+    WHERE aggregate_type = %(type)s AND aggregate_id = ANY(%(ids)s) AND state IN ('dead', 'discarded')
+    GROUP BY aggregate_id
+"""
+
+# Up to where MongoDB has what is settled.
+SETTLED_TIME: Final = """
+    SELECT operation_time, cluster_time FROM projectors
+    WHERE operation_time IS NOT NULL ORDER BY operation_time DESC LIMIT 1
+"""
+
+
 class RawJsonLoader(Loader):
     """Leaves JSON as the bytes that PostgreSQL sent: the payload is decoded once, by the event's own contract."""
 
@@ -242,6 +256,16 @@ def unsettled(connection: psycopg.Connection, aggregate_type: str, ids: Sequence
     """Return which of the aggregates have any row in either outbox table."""
     cursor = connection.cursor(row_factory=scalar_row)
     return set(cursor.execute(UNSETTLED, {"type": aggregate_type, "ids": list(ids)}))
+
+
+def failed_for_good(connection: psycopg.Connection, aggregate_type: str, ids: Sequence[int]) -> dict[int, int]:
+    """Return the dead or discarded message of those of the aggregates that have one."""
+    return dict(connection.execute(FAILED_FOR_GOOD, {"type": aggregate_type, "ids": list(ids)}).fetchall())
+
+
+def settled_time(connection: psycopg.Connection) -> MongoTime | None:
+    """Return MongoDB's time after the last settled batch of any projector, None before the first."""
+    return connection.cursor(row_factory=class_row(MongoTime)).execute(SETTLED_TIME).fetchone()
 
 
 def notification_payloads(ids: Iterable[int]) -> Iterator[str]:

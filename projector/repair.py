@@ -17,6 +17,7 @@ from psycopg.rows import scalar_row
 from pymongo.collection import Collection
 
 from projector import rows
+from projector.drift import Drift
 from projector.projections.registry import PROJECTIONS
 from shared.events.event import Event, deleted, repaired
 from shared.mongo import Document
@@ -47,6 +48,46 @@ HIGHEST_VERSIONS: Final = """
 """
 
 NOW: Final = "SELECT clock_timestamp()::timestamptz(3)"
+
+BATCH: Final = 500
+# No row can be raised above this one.
+LAST_VERSION: Final = 2**31 - 1
+
+
+class Repairs:
+    """Appends repairs for drift, a batch in a transaction, and counts what got one."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+        self._shown: dict[str, dict[int, int]] = {aggregate_type: {} for aggregate_type in PROJECTIONS}
+        self._repaired = 0
+
+    def add(self, drift: Drift) -> None:
+        """Repair what differs; an owner that an item embeds at a version no user has is repaired in the end."""
+        owner_id, owner_version = drift.owner_ahead or (0, 0)
+        version = drift.document_version or 0
+        if max(version, owner_version) >= LAST_VERSION:
+            return
+        self._repaired += 1
+        self._note(drift.aggregate_type, drift.aggregate_id, version)
+        if owner_id:
+            self._note("user", owner_id, owner_version)
+        if len(self._shown[drift.aggregate_type]) >= BATCH:
+            self._append(drift.aggregate_type)
+
+    def flush(self) -> int:
+        """Append what is left, and return how many differences got a repair."""
+        for aggregate_type in PROJECTIONS:
+            self._append(aggregate_type)
+        return self._repaired
+
+    def _note(self, aggregate_type: str, aggregate_id: int, version: int) -> None:
+        shown = self._shown[aggregate_type]
+        shown[aggregate_id] = max(version, shown.get(aggregate_id, 0))
+
+    def _append(self, aggregate_type: str) -> None:
+        append_repairs(self._connection, aggregate_type, self._shown[aggregate_type])
+        self._shown[aggregate_type].clear()
 
 
 def shown_versions(collection: Collection[Document], ids: Iterable[int]) -> dict[int, int]:

@@ -35,16 +35,29 @@ ITEMS: Final = """
 """
 
 
+# Ids and versions alone, of the row and of what its document embeds.
+USER_VERSIONS: Final = "SELECT id, version FROM users {which}"
+
+ITEM_VERSIONS: Final = """
+    WITH page AS (SELECT id, version, owner_id FROM items {which})
+    SELECT page.id, page.version, page.owner_id, users.version AS owner_version
+    FROM page JOIN users ON users.id = page.owner_id
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Where the rows of one aggregate type are, and how a row becomes the event that its last command sent.
 
-    `statement` leaves open which rows it reads.
+    `statement` and `versions` leave open which rows they read. `shown` is the part of the document that a row of
+    `versions` says.
     """
 
     table: str
     statement: str
+    versions: str
     payload: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    shown: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 def _user_payload(row: Mapping[str, Any]) -> UserPayload:
@@ -75,8 +88,17 @@ def _item_payload(row: Mapping[str, Any]) -> ItemPayload:
     )
 
 
-USER_ROWS: Final = Rows("users", USERS, _user_payload)
-ITEM_ROWS: Final = Rows("items", ITEMS, _item_payload)
+def _user_versions(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"_id": row["id"], "version": row["version"]}
+
+
+def _item_versions(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    owner = {"id": row["owner_id"], "version": row["owner_version"]}
+    return {"_id": row["id"], "version": row["version"], "owner": owner}
+
+
+USER_ROWS: Final = Rows("users", USERS, USER_VERSIONS, _user_payload, _user_versions)
+ITEM_ROWS: Final = Rows("items", ITEMS, ITEM_VERSIONS, _item_payload, _item_versions)
 
 
 def count(connection: psycopg.Connection, rows: Rows) -> int:
@@ -107,13 +129,26 @@ def _events(
     ]
 
 
-def versions_page(connection: psycopg.Connection, rows: Rows, *, after: int, limit: int) -> dict[int, int]:
-    """Return the versions of the next rows after the id `after`, in id order."""
-    statement = f"SELECT id, version FROM {rows.table} WHERE id > %s ORDER BY id LIMIT %s"
-    return dict(connection.execute(statement, (after, limit)).fetchall())
+def versions_page(
+    connection: psycopg.Connection, rows: Rows, *, after: int, limit: int
+) -> dict[int, Mapping[str, Any]]:
+    """Return the versions that the documents of the next rows after the id `after` should show, by id."""
+    return _versions(connection, rows, PAGE, {"after": after, "limit": limit})
 
 
-def versions_of(connection: psycopg.Connection, rows: Rows, ids: Sequence[int]) -> dict[int, int]:
-    """Return the versions of those of the aggregates that have a row."""
-    statement = f"SELECT id, version FROM {rows.table} WHERE id = ANY(%s)"
-    return dict(connection.execute(statement, (list(ids),)).fetchall())
+def versions_of(connection: psycopg.Connection, rows: Rows, ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
+    """Return the versions that the documents of those of the aggregates that have a row should show, by id."""
+    return _versions(connection, rows, CHOSEN, {"ids": list(ids)})
+
+
+def id_range(connection: psycopg.Connection, rows: Rows) -> tuple[int, int] | None:
+    """Return the first and the last id, None when there are no rows."""
+    row = connection.execute(f"SELECT min(id), max(id) FROM {rows.table}").fetchone()
+    return (row[0], row[1]) if row and row[0] is not None else None
+
+
+def _versions(
+    connection: psycopg.Connection, rows: Rows, which: str, values: Mapping[str, Any]
+) -> dict[int, Mapping[str, Any]]:
+    cursor = connection.cursor(row_factory=dict_row)
+    return {row["id"]: rows.shown(row) for row in cursor.execute(rows.versions.format(which=which), values)}

@@ -1,128 +1,133 @@
 """Verify: do the read models show what the write model holds?
 
-Both sides are walked in id order, page by page, in bounded memory. What is in flight is never taken for drift: a
-difference counts only when the row and its messages were the same before and after the document was looked at.
+Both sides are walked in id order, page by page, in bounded memory. A difference is looked at again: the row, then its
+messages, then the document, then the row once more. It counts when no message was on its way and the row stayed the
+same: then all that the row's history sent was settled, and so in MongoDB, before the document was looked at. Anything
+else is in flight, however busy both sides are.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import cycle, islice
+from random import Random
+from typing import Final
 
 import psycopg
-from pymongo.database import Database
+from pymongo.collection import Collection
 
-from projector import outbox, rows
+from projector import outbox
+from projector.drift import Drift, Shown, drift_of, kind_of
 from projector.projections.registry import Projection
+from projector.sides import BEFORE_ALL, Sides
 from shared.mongo import Document
 
-PAGE: Final = 5000
+# A sample is made of windows: neighbours by id, from a random id on.
+WINDOW: Final = 20
 # An aggregate that changes between every two looks is in flight, however often one looks.
 LOOKS: Final = 3
-
-Kind = Literal["missing", "stale", "orphaned", "ahead"]
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """One difference: the versions found, None where there is nothing."""
-
-    kind: Kind
-    aggregate_type: str
-    aggregate_id: int
-    row_version: int | None
-    document_version: int | None
-
-    def __str__(self) -> str:
-        row, document = self.row_version, self.document_version
-        return (
-            f"{self.aggregate_type} {self.aggregate_id} is {self.kind}: row version {row}, document version {document}"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What MongoDB holds under an id."""
-
-    version: int
-    is_tombstone: bool
 
 
 def compare(
     connection: psycopg.Connection,
-    database: Database[Document],
+    collection: Collection[Document],
     projection: Projection,
+    *,
+    deep: bool = False,
     on_page: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Drift]:
-    """Yield every difference of one read model. `on_page` is told how many rows each page compared."""
-    after = 0
-    while True:
-        versions = rows.versions_page(connection, projection.rows, after=after, limit=PAGE)
-        documents = _documents(database, projection, {"$gt": after}, limit=PAGE)
-        # Both pages end at the lower of their ends; a page that is not full has no end.
-        ends = [max(page) for page in (versions, documents) if len(page) == PAGE]
-        end = min(ends) if ends else None
-        wanted = {i: version for i, version in versions.items() if end is None or i <= end}
-        found = {i: stored for i, stored in documents.items() if end is None or i <= end}
-        suspects = [i for i in sorted(wanted | found) if _kind(wanted.get(i), found.get(i))]
-        yield from _confirm(connection, database, projection, suspects)
-        on_page(len(wanted))
-        if end is None:
-            return
-        after = end
+    """Yield every difference between the rows and `collection`: ids and versions, if `deep` the contents as well.
+
+    `connection` is in autocommit mode: every look sees what is committed by then. `on_page` is told how many aggregates
+    each page compared.
+    """
+    sides = Sides(connection, collection, projection, deep)
+    after: int | None = BEFORE_ALL
+    while after is not None:
+        compared, suspects, after = _compare_page(sides, after, sides.page)
+        yield from _confirm(sides, suspects)
+        on_page(len(compared))
 
 
-def _confirm(
-    connection: psycopg.Connection, database: Database[Document], projection: Projection, suspects: Sequence[int]
+def sample(  # noqa: PLR0913 - as compare, and the size
+    connection: psycopg.Connection,
+    collection: Collection[Document],
+    projection: Projection,
+    size: int,
+    *,
+    deep: bool = False,
+    on_page: Callable[[int], None] = lambda _: None,
+    random: Random | None = None,
 ) -> Iterator[Drift]:
-    """Yield what stays different while row and messages stay the same around the look at the document."""
-    aggregate_type = projection.read_model.aggregate_type
+    """Yield the differences among about `size` aggregates, in windows that begin at random ids of either side.
+
+    Costs the same however many there are. `on_page` is told how many each window compared for the first time.
+    """
+    sides = Sides(connection, collection, projection, deep)
+    ranges = sides.id_ranges()
+    if not ranges or max(last for _, last in ranges) - min(first for first, _ in ranges) < size:
+        yield from compare(connection, collection, projection, deep=deep, on_page=on_page)
+        return
+    chosen = random or Random()  # noqa: S311 - nobody gains by guessing it
+    seen: set[int] = set()
+    for first, last in islice(cycle(ranges), -(-size // WINDOW)):
+        compared, suspects, _ = _compare_page(sides, chosen.randint(first, last) - 1, min(WINDOW, size))
+        yield from _confirm(sides, [suspect for suspect in suspects if suspect not in seen])
+        on_page(len(compared - seen))
+        seen |= compared
+
+
+def _compare_page(sides: Sides, after: int, limit: int) -> tuple[set[int], list[int], int | None]:
+    """Return which ids were compared, which of them differ, and the end of the page, None when it is the last."""
+    expected, stored = sides.rows_after(after, limit), sides.documents_after(after, limit)
+    # Both pages end at the lower of their ends; a page that is not full has no end.
+    ends = [max(page) for page in (expected, stored) if len(page) == limit]
+    end = min(ends) if ends else None
+    compared = {i for i in expected.keys() | stored.keys() if end is None or i <= end}
+    suspects = [i for i in sorted(compared) if kind_of(expected.get(i), stored.get(i))]
+    return compared, suspects, end
+
+
+def _confirm(sides: Sides, suspects: Sequence[int]) -> Iterator[Drift]:
+    """Yield the differences of those that are not in flight."""
     for _ in range(LOOKS):
         if not suspects:
             return
-        before = _settled_versions(connection, projection, suspects)
-        documents = _documents(database, projection, {"$in": list(suspects)}, limit=len(suspects))
-        after = _settled_versions(connection, projection, suspects)
-        undecided = []
+        before = sides.rows_of(suspects)
+        # After the row: what it had sent by then is either found here, or settled before the document is looked at.
+        in_flight = sides.in_flight(sides.aggregate_type, suspects)
+        owners_in_flight = sides.in_flight("user", _owners(before.values()))
+        stored = sides.documents_of(suspects)
+        after = sides.rows_of(suspects)
+        found: list[Drift] = []
+        undecided: list[int] = []
         for aggregate_id in suspects:
-            row_version, stored = before.get(aggregate_id), documents.get(aggregate_id)
-            kind = _kind(row_version, stored)
-            if aggregate_id not in before or aggregate_id not in after or row_version != after[aggregate_id]:
+            row = before.get(aggregate_id)
+            drift = drift_of(sides.aggregate_type, aggregate_id, row, stored.get(aggregate_id))
+            # The owner's messages explain a difference in nothing but the owner.
+            is_owners = (
+                row is not None and drift and drift.fields == ("owner",) and row["owner"]["id"] in owners_in_flight
+            )
+            if aggregate_id in in_flight or is_owners or row != after.get(aggregate_id):
                 undecided.append(aggregate_id)
-            elif kind:
-                version = stored.version if stored else None
-                yield Drift(kind, aggregate_type, aggregate_id, row_version, version)
+            elif drift:
+                found.append(drift)
+        yield from _with_reasons(sides, found, before)
         suspects = undecided
 
 
-def _settled_versions(
-    connection: psycopg.Connection, projection: Projection, ids: Sequence[int]
-) -> Mapping[int, int | None]:
-    """Return the versions of the rows, None for no row, without the aggregates that have messages on their way."""
-    with connection.transaction():
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        in_flight = outbox.in_flight(connection, projection.read_model.aggregate_type, ids)
-        versions = rows.versions_of(connection, projection.rows, ids)
-    return {i: versions.get(i) for i in ids if i not in in_flight}
+def _owners(shown: Iterable[Shown]) -> list[int]:
+    return sorted({row["owner"]["id"] for row in shown if "owner" in row})
 
 
-def _documents(
-    database: Database[Document], projection: Projection, ids: Mapping[str, object], *, limit: int
-) -> dict[int, Stored]:
-    found = database[projection.read_model.name].find({"_id": ids}, {"version": 1, "deleted_at": 1})
-    return {
-        document["_id"]: Stored(document["version"], "deleted_at" in document)
-        for document in found.sort("_id", 1).limit(limit).batch_size(limit + 1)
+def _with_reasons(sides: Sides, found: Sequence[Drift], row_of: Mapping[int, Shown]) -> Iterator[Drift]:
+    """Yield the differences, each with the message whose failure explains it, if there is one."""
+    if not found:
+        return
+    own = outbox.failed_for_good(sides.connection, sides.aggregate_type, [drift.aggregate_id for drift in found])
+    owner_of = {
+        drift.aggregate_id: row_of[drift.aggregate_id]["owner"]["id"] for drift in found if "owner" in drift.fields
     }
-
-
-def _kind(row_version: int | None, stored: Stored | None) -> Kind | None:
-    """Return how the two differ, or None when the document shows the row."""
-    if row_version is None:
-        return "orphaned" if stored and not stored.is_tombstone else None
-    if stored is None or (stored.is_tombstone and stored.version <= row_version):
-        return "missing"
-    if stored.version < row_version:
-        return "stale"
-    if stored.is_tombstone or stored.version > row_version:
-        return "ahead"
-    return None
+    owners = outbox.failed_for_good(sides.connection, "user", sorted(set(owner_of.values()))) if owner_of else {}
+    for drift in found:
+        reason = own.get(drift.aggregate_id) or owners.get(owner_of.get(drift.aggregate_id, BEFORE_ALL))
+        yield replace(drift, dead_letter=reason) if reason else drift

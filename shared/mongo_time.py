@@ -28,7 +28,7 @@ class MongoTime:
             return None
         return cls(operation_time.time << 32 | operation_time.inc, encode(cluster_time))
 
-    def advance(self, session: AsyncClientSession) -> None:
+    def advance(self, session: ClientSession | AsyncClientSession) -> None:
         """Let every read of `session` be at this moment or after it."""
         cluster_time: Mapping[str, Any] = decode(self.cluster_time)
         session.advance_cluster_time(cluster_time)

@@ -1,4 +1,4 @@
-"""Attempts of messages; how a lane ended, what it settled and how long its batches take.
+"""Attempts of messages, and messages by aggregate; how a lane ended, what it settled, how long its batches take.
 
 Revision: 0005
 Revises: 0004
@@ -25,6 +25,7 @@ def upgrade() -> None:
         ["next_attempt_at"],
         postgresql_where=sa.text("state = 'retrying'"),
     )
+    op.create_index("ix_outbox_aggregate_id", "outbox", ["aggregate_id"])
     op.add_column("projectors", sa.Column("ended_at", TIMESTAMP, nullable=True))
     op.add_column("projectors", sa.Column("settled", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("projectors", sa.Column("batch_seconds", sa.Double(), nullable=True))
@@ -34,5 +35,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     for column in ("usual_batch_seconds", "batch_seconds", "settled", "ended_at"):
         op.drop_column("projectors", column)
+    op.drop_index("ix_outbox_aggregate_id", "outbox")
     op.drop_index("ix_outbox_failures_next_attempt_at", "outbox_failures")
     op.drop_column("outbox", "attempts")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,22 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 from pymongo import MongoClient
+from pymongo.collection import Collection
+from pymongo.database import Database
 
 from devstack.mongod import Mongod
 from devstack.postgres import Postgres
 from devstack.scratch import scratch_directory
+from projector.projections.registry import PROJECTIONS
+from projector.relay import Relay
+from projector.repair import append_repairs
+from projector.rows import events_of
 from projector.settings import ProjectorSettings
+from shared.events.event import deleted
+from shared.mongo import Document
+from shared.outbox.append import append_all
 from tests.fixtures.databases import ROOT, alembic
+from tests.fixtures.relays import drain
 from tests.fixtures.waiting import wait_until
 
 
@@ -205,3 +215,85 @@ class Rows:
 def rows(postgres: psycopg.Connection) -> Rows:
     """The write model of this test's database."""
     return Rows(postgres)
+
+
+@dataclass
+class Commands:
+    """Changes rows as commands do: each in one transaction with its message."""
+
+    connection: psycopg.Connection
+
+    def create_user(self) -> int:
+        """Add a user and return its id."""
+        with self.connection.transaction():
+            return self._sent("user", Rows(self.connection).user(), "created")
+
+    def create_item(self, owner_id: int) -> int:
+        """Add an item and return its id."""
+        with self.connection.transaction():
+            return self._sent("item", Rows(self.connection).item(owner_id), "created")
+
+    def rename(self, aggregate_type: str, aggregate_id: int, name: str) -> None:
+        """Change the name of an aggregate."""
+        statement = f"UPDATE {aggregate_type}s SET name = %s, version = version + 1 WHERE id = %s"
+        with self.connection.transaction():
+            self.connection.execute(statement.encode(), (name, aggregate_id))
+            self._sent(aggregate_type, aggregate_id, "updated")
+
+    def delete(self, aggregate_type: str, aggregate_id: int) -> None:
+        """Delete an aggregate."""
+        statement = f"DELETE FROM {aggregate_type}s WHERE id = %s RETURNING version, clock_timestamp()::timestamptz(3)"
+        with self.connection.transaction():
+            row = self.connection.execute(statement.encode(), (aggregate_id,)).fetchone()
+            assert row
+            append_all(self.connection.cursor(), [deleted(aggregate_type, aggregate_id, row[0] + 1, row[1])])
+
+    def _sent(self, aggregate_type: str, aggregate_id: int, happened: str) -> int:
+        source = PROJECTIONS[aggregate_type].rows
+        (state,) = events_of(self.connection, aggregate_type, source, [aggregate_id])
+        append_all(self.connection.cursor(), [replace(state, event_type=f"{aggregate_type}.{happened}")])
+        return aggregate_id
+
+
+@pytest.fixture
+def commands(postgres: psycopg.Connection) -> Commands:
+    """Commands on this test's database."""
+    return Commands(postgres)
+
+
+@dataclass
+class ReadModels:
+    """Brings the read models to what the rows say, and spoils them."""
+
+    connection: psycopg.Connection
+    database: Database[Document]
+    relay: Relay
+
+    def fill(self) -> None:
+        """Bring every row into the read models."""
+        for aggregate_type, projection in PROJECTIONS.items():
+            rows = self.connection.execute(f"SELECT id, 0 FROM {projection.rows.table}".encode()).fetchall()
+            append_repairs(self.connection, aggregate_type, dict(rows))
+        drain(self.relay)
+
+    def document(self, aggregate_type: str, aggregate_id: int) -> dict[str, Any]:
+        """Return what the read model holds."""
+        return self.collection(aggregate_type).find_one({"_id": aggregate_id}) or {}
+
+    def collection(self, aggregate_type: str) -> Collection[Document]:
+        """Return the collection of this aggregate type."""
+        return self.database[PROJECTIONS[aggregate_type].read_model.name]
+
+    def spoil(self, aggregate_type: str, aggregate_id: int, **fields: Any) -> None:
+        """Write to a document past the service."""
+        self.collection(aggregate_type).update_one({"_id": aggregate_id}, {"$set": fields})
+
+    def lose(self, aggregate_type: str, *ids: int) -> None:
+        """Delete documents past the service."""
+        self.collection(aggregate_type).delete_many({"_id": {"$in": list(ids)}})
+
+
+@pytest.fixture
+def shown(postgres: psycopg.Connection, read_models: Database[Document], relay: Relay) -> ReadModels:
+    """The read models of this test's database, and the relay that fills them."""
+    return ReadModels(postgres, read_models, relay)

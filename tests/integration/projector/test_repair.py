@@ -111,8 +111,7 @@ def test_an_orphan_gets_a_tombstone_that_no_message_on_its_way_survives(
     repairing: Repairing, shop: tuple[int, int], outbox: Outbox, relay: Relay
 ) -> None:
     _, item_id = shop
-    poison = outbox.append("item", item_id, 7, "exploded", {})
-    drain(relay)
+    poison = outbox.bury("item", item_id, 7)
     repairing.connection.execute("DELETE FROM items WHERE id = %s", (item_id,))
     outbox.item(item_id, 5)
 
@@ -207,9 +206,7 @@ def test_a_settled_repair_removes_failures_of_its_own_version_and_an_ordinary_me
     repairing: Repairing, shop: tuple[int, int], outbox: Outbox, relay: Relay
 ) -> None:
     _, item_id = shop
-    dead = outbox.append("item", item_id, 3, "exploded", {})
-    newer = outbox.append("item", item_id, 4, "exploded", {})
-    drain(relay)
+    dead, newer = outbox.bury("item", item_id, 3), outbox.bury("item", item_id, 4)
     outbox.item(item_id, 3)
     drain(relay)
     assert [failure[0] for failure in outbox.failures()] == [dead, newer]

@@ -1,206 +1,202 @@
-"""Verify finds what differs for good, and takes neither tombstones nor what is in flight for drift."""
+"""Verify finds what differs for good, names its reason, and holds one page of either side at a time."""
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
-from pymongo.database import Database
 
-from projector import verify
+from projector import sides
+from projector.drift import Drift
+from projector.outbox import IN_FLIGHT
 from projector.projections.registry import PROJECTIONS
 from projector.relay import Relay
-from projector.replay import Replay
-from projector.settings import ProjectorSettings
-from projector.verify import Drift, compare
-from shared.mongo import Document
+from projector.verify import compare
 from tests.fixtures.relays import Outbox, Watched, drain
-from tests.integration.projector.conftest import Rows, run_cli
+from tests.integration.projector.conftest import ReadModels, Rows
 
 
 @pytest.fixture
-def seven(rows: Rows, settings: ProjectorSettings, read_models: Database[Document]) -> list[int]:
+def seven(rows: Rows, shown: ReadModels) -> list[int]:
     """Seven users, in rows and documents alike."""
-    from projector.connection import open_relay_connection  # noqa: PLC0415 - replay is only the way to fill them
-
     ids = [rows.user(version=2) for _ in range(7)]
-    connection, installation = open_relay_connection(settings, "test", read_models)
-    with connection:
-        Replay(connection, installation, read_models, 10).run(["user"], lambda *_: None)
+    shown.fill()
     return ids
 
 
-def found(postgres: psycopg.Connection, read_models: Database[Document]) -> list[Drift]:
-    return list(compare(postgres, read_models, PROJECTIONS["user"]))
+@pytest.fixture
+def shop(rows: Rows, shown: ReadModels) -> tuple[int, int]:
+    """A user with one item, in rows and documents alike; their ids."""
+    user_id = rows.user("Ada", version=2)
+    item_id = rows.item(user_id, "Brie", version=3, tags=("cheese", "soft"), description="ripe")
+    shown.fill()
+    return user_id, item_id
 
 
-@pytest.fixture(params=[1, 2, 3, 7, 8, 5000])
-def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    size: int = request.param
-    monkeypatch.setattr(verify, "PAGE", size)
-    return size
+def found(shown: ReadModels, aggregate_type: str = "user", *, deep: bool = False) -> list[Drift]:
+    projection = PROJECTIONS[aggregate_type]
+    return list(compare(shown.connection, shown.collection(aggregate_type), projection, deep=deep))
 
 
+@pytest.fixture
+def pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The sizes of pages to go through, each set when it is taken."""
+
+    def sizes() -> Iterator[int]:
+        for size in (1, 2, 3, 7, 8, 5000):
+            monkeypatch.setattr(sides, "PAGE", size)
+            monkeypatch.setattr(sides, "DEEP_PAGE", size)
+            yield size
+
+    return sizes()
+
+
+@pytest.mark.parametrize("deep", [False, True])
 def test_every_kind_of_drift_is_found_whatever_the_page(
-    page: int, seven: list[int], postgres: psycopg.Connection, read_models: Database[Document]
+    pages: Iterator[int], seven: list[int], shown: ReadModels, *, deep: bool
 ) -> None:
-    users = read_models["users_read"]
-    users.delete_one({"_id": seven[0]})
-    users.update_one({"_id": seven[2]}, {"$set": {"version": 1}})
-    users.update_one({"_id": seven[4]}, {"$set": {"version": 9}})
-    postgres.execute("DELETE FROM users WHERE id = %s", (seven[6],))
-    users.insert_one({**_document(users.find_one({"_id": seven[1]})), "_id": 1000})
+    shown.lose("user", seven[0])
+    shown.spoil("user", seven[2], version=1)
+    shown.spoil("user", seven[4], version=9)
+    shown.connection.execute("DELETE FROM users WHERE id = %s", (seven[6],))
+    for stranger in (-5, 1000):
+        shown.collection("user").insert_one({**shown.document("user", seven[1]), "_id": stranger})
 
-    assert found(postgres, read_models) == [
+    expected = [
+        Drift("orphaned", "user", -5, None, 2),
         Drift("missing", "user", seven[0], 2, None),
         Drift("stale", "user", seven[2], 2, 1),
-        Drift("ahead", "user", seven[4], 2, 9),
+        Drift("different", "user", seven[4], 2, 9, ("version",)),
         Drift("orphaned", "user", seven[6], None, 2),
         Drift("orphaned", "user", 1000, None, 2),
     ]
+    for size in pages:
+        assert found(shown, deep=deep) == expected, size
 
 
-def test_without_drift_every_row_is_compared_once(
-    page: int, seven: list[int], postgres: psycopg.Connection, read_models: Database[Document]
+@pytest.mark.parametrize("deep", [False, True])
+def test_without_drift_every_aggregate_is_compared_once(
+    pages: Iterator[int], seven: list[int], shown: ReadModels, *, deep: bool
 ) -> None:
-    counted: list[int] = []
-    assert list(compare(postgres, read_models, PROJECTIONS["user"], counted.append)) == []
-    assert sum(counted) == 7
-    assert max(counted) <= page
+    users = shown.collection("user")
+    for size in pages:
+        counted: list[int] = []
+        assert list(compare(shown.connection, users, PROJECTIONS["user"], deep=deep, on_page=counted.append)) == []
+        assert sum(counted) == 7
+        assert max(counted) <= size
 
 
-def test_pages_are_bounded_on_both_sides(
-    seven: list[int], postgres: psycopg.Connection, watch: Callable[[], Watched], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("deep", [False, True])
+def test_pages_bound_what_is_held_of_either_side(
+    seven: list[int],
+    shown: ReadModels,
+    postgres: psycopg.Connection,
+    watch: Callable[[], Watched],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    deep: bool,
 ) -> None:
-    monkeypatch.setattr(verify, "PAGE", 2)
+    # Seven rows, none of which has a document, and seven documents without a row.
+    shown.connection.execute("UPDATE users SET id = DEFAULT")
+    monkeypatch.setattr(sides, "DEEP_PAGE" if deep else "PAGE", 2)
+    sizes: list[int] = []
+    for name in ("rows_after", "rows_of"):
+        original = getattr(sides.Sides, name)
+        monkeypatch.setattr(sides.Sides, name, _sized(original, sizes))
     database, commands = watch()
-    assert found(postgres, database) == []
-    assert {find["limit"] for find in commands.named("find")} == {2}
+    projection = PROJECTIONS["user"]
+
+    assert len(list(compare(postgres, database["users_read"], projection, deep=deep))) == 14
+
+    pages = [find["limit"] for find in commands.named("find") if "limit" in find]
+    again = [len(find["filter"]["_id"]["$in"]) for find in commands.named("find") if "limit" not in find]
+    # What differs may be a page of rows and a page of documents, which are looked at again together.
+    assert set(pages) == {2}
+    assert max(again) <= 4
+    assert max(sizes) <= 4
     assert commands.named("getMore") == []
 
 
-def test_a_tombstone_is_no_drift_unless_its_row_lives(
-    seven: list[int], postgres: psycopg.Connection, read_models: Database[Document], relay: Relay, outbox: Outbox
+def _sized(look: Callable[..., dict[int, Any]], sizes: list[int]) -> Callable[..., dict[int, Any]]:
+    def sized(*arguments: Any, **keywords: Any) -> dict[int, Any]:
+        rows = look(*arguments, **keywords)
+        sizes.append(len(rows))
+        return rows
+
+    return sized
+
+
+def test_every_field_is_compared_by_deep_alone(shop: tuple[int, int], shown: ReadModels) -> None:
+    user_id, item_id = shop
+    for aggregate_type, aggregate_id, change in [
+        ("user", user_id, {"name": "Eve"}),
+        ("user", user_id, {"email": "eve@example.org"}),
+        ("item", item_id, {"name": "Gouda"}),
+        ("item", item_id, {"description": None}),
+        ("item", item_id, {"quality": 3}),
+        ("item", item_id, {"tags": ["soft", "cheese"]}),
+        ("item", item_id, {"owner.name": "Eve"}),
+        ("item", item_id, {"created_at": shown.document("user", user_id)["created_at"]}),
+    ]:
+        before = shown.document(aggregate_type, aggregate_id)
+        shown.spoil(aggregate_type, aggregate_id, **change)
+        assert found(shown, aggregate_type) == []
+        (drift,) = found(shown, aggregate_type, deep=True)
+        assert (drift.kind, drift.fields) == ("different", (next(iter(change)).partition(".")[0],))
+        shown.collection(aggregate_type).replace_one({"_id": aggregate_id}, before)
+    assert [*found(shown, deep=True), *found(shown, "item", deep=True)] == []
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(
+    ("owner", "ahead"), [({"owner.version": 1}, False), ({"owner.version": 5}, True), ({"owner.id": 9}, False)]
+)
+def test_an_item_that_embeds_another_version_of_its_owner_is_different(
+    shop: tuple[int, int], shown: ReadModels, owner: dict[str, int], *, deep: bool, ahead: bool
 ) -> None:
-    postgres.execute("DELETE FROM users WHERE id = %s", (seven[0],))
+    user_id, item_id = shop
+    shown.spoil("item", item_id, **owner)
+    expected = Drift("different", "item", item_id, 3, 3, ("owner",), (user_id, 5) if ahead else None)
+    assert found(shown, "item", deep=deep) == [expected]
+
+
+def test_a_tombstone_is_no_drift_unless_its_row_lives(
+    seven: list[int], shown: ReadModels, relay: Relay, outbox: Outbox
+) -> None:
+    shown.connection.execute("DELETE FROM users WHERE id = %s", (seven[0],))
     outbox.deleted("user", seven[0], 3)
     outbox.deleted("user", 1000, 3)
     drain(relay)
-    assert found(postgres, read_models) == []
+    assert found(shown) == []
 
     outbox.deleted("user", seven[1], 3)
     drain(relay)
-    assert found(postgres, read_models) == [Drift("ahead", "user", seven[1], 2, 3)]
+    assert found(shown) == [Drift("different", "user", seven[1], 2, 3, ("deleted_at",))]
 
 
-@pytest.mark.parametrize("where", ["outbox", "claimed", "retrying"])
-def test_what_is_in_flight_is_no_drift(
-    seven: list[int],
-    postgres: psycopg.Connection,
-    read_models: Database[Document],
-    outbox: Outbox,
-    settings: ProjectorSettings,
-    where: str,
+@pytest.mark.parametrize("state", ["dead", "discarded"])
+def test_a_message_that_failed_for_good_is_named_as_the_reason(
+    shop: tuple[int, int], shown: ReadModels, outbox: Outbox, state: str
 ) -> None:
-    postgres.execute("UPDATE users SET version = 3 WHERE id = %s", (seven[0],))
-    postgres.execute("DELETE FROM users WHERE id = %s", (seven[1],))
-    created = Rows(postgres).user()
-    outbox.user(seven[0], 3)
-    outbox.deleted("user", seven[1], 3)
-    outbox.user(created)
-    with psycopg.connect(settings.database_url.get_secret_value()) as claiming:
-        if where == "claimed":
-            claiming.execute("DELETE FROM outbox")
-        elif where == "retrying":
-            postgres.execute(
-                "WITH moved AS (DELETE FROM outbox RETURNING *) INSERT INTO outbox_failures (id, aggregate_type,"
-                " aggregate_id, aggregate_version, event_type, payload, created_at, state, attempts, error,"
-                " next_attempt_at) SELECT id, aggregate_type, aggregate_id, aggregate_version, event_type, payload,"
-                " created_at, 'retrying', 1, 'x', now() FROM moved"
-            )
-        assert found(postgres, read_models) == []
-        claiming.rollback()
+    user_id, item_id = shop
+    shown.connection.execute("UPDATE users SET version = 3")
+    message = outbox.bury("user", user_id, 3, state)
+    assert found(shown) == [Drift("stale", "user", user_id, 3, 2, dead_letter=message)]
+    # The items that embed the user are not what it should be either, and for the same reason.
+    (drift,) = found(shown, "item")
+    assert drift == Drift("different", "item", item_id, 3, 3, ("owner",), dead_letter=message)
+    assert str(drift) == (
+        f"item {item_id} is different in owner: row version 3, document version 3, "
+        f"for message {message} failed: `projector dead-letters show {message}`"
+    )
 
 
-def test_a_dead_letter_is_drift(
-    seven: list[int], postgres: psycopg.Connection, read_models: Database[Document], relay: Relay, outbox: Outbox
+def test_the_look_at_messages_finds_them_by_an_index_however_many_there_are(
+    postgres: psycopg.Connection, outbox: Outbox
 ) -> None:
-    postgres.execute("UPDATE users SET version = 3 WHERE id = %s", (seven[0],))
-    outbox.append("user", seven[0], 3, "exploded", {})
-    drain(relay)
-    assert found(postgres, read_models) == [Drift("stale", "user", seven[0], 3, 2)]
-
-
-@pytest.mark.parametrize("at", [1, 2, 3])
-def test_a_message_settled_between_two_looks_is_no_drift(
-    at: int,
-    seven: list[int],
-    postgres: psycopg.Connection,
-    relay: Relay,
-    outbox: Outbox,
-    watch: Callable[[], Watched],
-) -> None:
-    # The row has changed, its message is settled just before the document is looked at for the n-th time.
-    database, commands = watch()
-    looks = 0
-
-    def change() -> None:
-        nonlocal looks
-        looks += 1
-        if looks == at:
-            postgres.execute("UPDATE users SET version = version + 1 WHERE id = %s", (seven[0],))
-            outbox.user(seven[0], 3)
-            drain(relay)
-        commands.before_next("find", "users_read", change)
-
-    read_other_side = database["users_read"]
-    read_other_side.update_one({"_id": seven[0]}, {"$set": {"version": 1}})
-    commands.before_next("find", "users_read", change)
-    drift = found(postgres, database)
-
-    # Before the change it was stale for good; whoever looked before it says so, and nobody says anything false.
-    assert drift in ([], [Drift("stale", "user", seven[0], 2, 1)])
-    assert (drift == []) == (at <= 2)
-
-
-def test_what_changes_between_every_two_looks_is_in_flight(
-    seven: list[int], postgres: psycopg.Connection, watch: Callable[[], Watched]
-) -> None:
-    database, commands = watch()
-
-    def change() -> None:
-        postgres.execute("UPDATE users SET version = version + 1 WHERE id = %s", (seven[0],))
-        commands.before_next("find", "users_read", change)
-
-    commands.before_next("find", "users_read", change)
-    assert found(postgres, database) == []
-
-
-def test_the_command_verify_says_what_differs_and_exits_with_1(
-    seven: list[int], settings: ProjectorSettings, read_models: Database[Document]
-) -> None:
-    done = run_cli(settings, "verify", "--json")
-    assert done.returncode == 0
-    assert json.loads(done.stdout) == {"drift": 0, "users": {"compared": 7}, "items": {"compared": 0}}
-
-    read_models["users_read"].delete_many({})
-    done = run_cli(settings, "verify", "users", "--json")
-    assert done.returncode == 1
-    assert json.loads(done.stdout) == {"drift": 7, "users": {"compared": 7, "missing": 7}}
-    assert f"user {seven[0]} is missing: row version 2, document version None" in done.stderr
-
-
-def test_the_command_verify_refuses_read_models_of_another_installation(
-    seven: list[int], settings: ProjectorSettings, postgres: psycopg.Connection
-) -> None:
-    postgres.execute("UPDATE installation SET id = gen_random_uuid()")
-    done = run_cli(settings, "verify")
-    assert done.returncode == 1
-    assert "python api/scripts/clean_mongo.py" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def _document(document: dict[str, Any] | None) -> dict[str, Any]:
-    assert document
-    return document
+    outbox.bulk(20_000)
+    postgres.execute("ANALYZE outbox")
+    values = {"type": "user", "ids": list(range(1, 200))}
+    plan = "\n".join(row[0] for row in postgres.execute(f"EXPLAIN {IN_FLIGHT}", values))
+    assert "ix_outbox_aggregate_id" in plan
+    assert "Seq Scan on outbox " not in plan
