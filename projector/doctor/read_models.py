@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from projector.doctor.connection import ask, connect_postgres, mongo_client
+from projector.doctor.connection import NAME, ask, connect_postgres, mongo_client
 from projector.doctor.finding import Finding, Severity
 from projector.settings import ProjectorSettings
+from projector.status import read_overview
 from shared.installation import ForeignReadModelsError, check_read_models
 from shared.mongo import read_model_database
 from shared.read_models import READ_MODELS
@@ -16,17 +17,7 @@ REFUSED: Final = """
     FROM outbox_failures WHERE state IN ('dead', 'retrying') AND error LIKE '%%(code 121)' HAVING count(*) > 0
 """
 
-# The last whole verification of each aggregate type, and the samples since then.
-DRIFT: Final = """
-    SELECT aggregate_type, sum(missing)::int AS missing, sum(stale)::int AS stale, sum(orphaned)::int AS orphaned,
-           sum(different)::int AS different, to_char(max(ended_at), 'YYYY-MM-DD HH24:MI:SS TZ') AS found_at
-    FROM verifications AS found
-    WHERE missing + stale + orphaned + different > 0 AND NOT EXISTS (
-        SELECT FROM verifications AS later
-        WHERE later.aggregate_type = found.aggregate_type AND later.kind = 'whole' AND later.id > found.id
-    )
-    GROUP BY aggregate_type
-"""
+KINDS: Final = ("missing", "stale", "orphaned", "different")
 
 
 def be_ours(settings: ProjectorSettings) -> Iterator[Finding]:
@@ -90,11 +81,12 @@ def take_what_we_write(settings: ProjectorSettings) -> Iterator[Finding]:
 
 def agree_with_the_rows(settings: ProjectorSettings) -> Iterator[Finding]:
     """Look at what the last verifications found."""
-    for row in ask(settings, DRIFT):
-        kinds = ", ".join(f"{row[kind]} {kind}" for kind in ("missing", "stale", "orphaned", "different") if row[kind])
-        name = f"{row['aggregate_type']}s"
-        yield Finding(
-            f"drift: of the {name} {kinds}, found at {row['found_at']}",
-            f"`projector verify {name} --deep --repair`, then `projector verify {name} --deep` again",
-            details=row,
-        )
+    for found in read_overview(settings, NAME).drift:
+        counts = {kind: getattr(found, kind) for kind in KINDS if getattr(found, kind)}
+        if counts:
+            name = f"{found.aggregate_type}s"
+            yield Finding(
+                f"drift: of the {name} {', '.join(f'{count:,} {kind}' for kind, count in counts.items())}",
+                f"`projector verify {name} --deep --repair`, then `projector verify {name} --deep` again",
+                details=counts | {"read_model": name},
+            )

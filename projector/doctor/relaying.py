@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from projector import outbox
-from projector.doctor.connection import ask, connect_postgres
+from projector.doctor.connection import NAME, ask
 from projector.doctor.finding import Finding, Severity
 from projector.settings import ProjectorSettings
-from projector.status import silence
+from projector.status import read_overview, read_status, silence
 
 # A projector holds a connection for as long as it runs, whatever it waits for. A lane beats when it is idle and with
 # every batch.
@@ -19,19 +18,15 @@ LANES: Final = """
     FROM projectors
 """
 
-# The last batch of each lane that is alive, and the batch it has in hand.
-BATCHES: Final = """
-    SELECT name AS lane, batch_seconds AS seconds, usual_batch_seconds AS usual, 'the last batch took' AS what,
-           NULL AS waits_for
-    FROM projectors WHERE heartbeat > clock_timestamp() - make_interval(secs => %(silence)s)
-    UNION ALL
-    SELECT application_name, extract(epoch FROM clock_timestamp() - xact_start)::float8,
-           (SELECT max(usual_batch_seconds) FROM projectors WHERE starts_with(name, application_name || ' lane ')),
-           'the batch in hand has taken', CASE wait_event_type WHEN 'Client' THEN 'MongoDB' ELSE wait_event_type END
+# The batches in hand. A lane that waits for the server of its next statement is one that waits for MongoDB.
+IN_HAND: Final = """
+    SELECT application_name AS name, extract(epoch FROM clock_timestamp() - xact_start)::float8 AS seconds,
+           CASE wait_event_type WHEN 'Client' THEN 'MongoDB' WHEN 'Lock' THEN 'a lock' END AS waits_for
     FROM pg_stat_activity
     WHERE datname = current_database() AND xact_start IS NOT NULL
-      AND EXISTS (SELECT FROM projectors WHERE starts_with(name, application_name || ' lane '))
 """
+# PostgreSQL cuts an application_name here.
+NAME_LENGTH: Final = 63
 # Far slower than usual, and so slow that it comes near to being given up.
 SLOWER: Final = 5.0
 DEADLINE_SHARE: Final = 0.25
@@ -65,33 +60,36 @@ def be_at_work(settings: ProjectorSettings) -> Iterator[Finding]:
 
 def keep_up(settings: ProjectorSettings) -> Iterator[Finding]:
     """Compare the lag to the setting."""
-    with connect_postgres(settings) as connection:
-        now = outbox.status(connection)
+    now = read_status(settings, NAME)
     if now.lag_seconds >= settings.lag_degraded_seconds:
         yield Finding(
             f"the oldest message that is not settled is {now.lag_seconds:.0f} s old; {now.backlog:,} wait, "
             f"{now.failures:,} of them for another attempt",
-            "`projector status`, twice: a backlog that shrinks is only much, and more projectors help as long as cores "
-            "do; of one that does not, the other findings tell the cause",
+            "`projector status --watch`: a backlog that shrinks is only much, and more projectors help as long as "
+            "cores do; of one that does not, the other findings tell the cause",
             Severity.WARNING,
             {"lag_seconds": now.lag_seconds, "backlog": now.backlog, "failures": now.failures},
         )
 
 
 def take_no_longer_than_usual(settings: ProjectorSettings) -> Iterator[Finding]:
-    """Compare the batches of the lanes to what they took lately."""
+    """Compare the last batches of the projectors, and those in hand, to what batches took lately."""
+    projectors = {p.name[:NAME_LENGTH]: p for p in read_overview(settings, NAME).projectors if p.state == "at work"}
     least = settings.batch_deadline_seconds * DEADLINE_SHARE
-    for row in ask(settings, BATCHES, silence=silence(settings)):
-        usual = row["usual"] or 0.0
-        if row["seconds"] and row["seconds"] > max(least, usual * SLOWER):
+    in_hand = [row for row in ask(settings, IN_HAND) if row["name"] in projectors]
+    batches = [(row["name"], "the batch in hand has taken", row["seconds"], row["waits_for"]) for row in in_hand]
+    batches += [(name, "the last batch took", p.batch_seconds or 0.0, None) for name, p in projectors.items()]
+    for name, what, seconds, waits_for in batches:
+        usual = projectors[name].usual_batch_seconds or 0.0
+        if seconds > max(least, usual * SLOWER):
             yield Finding(
-                f"{row['what']} {row['seconds']:.1f} s, usual are {usual:.3f} s ({row['lane']}"
-                + (f", it waits for {row['waits_for']})" if row["waits_for"] else ")"),
+                f"{what} {seconds:.1f} s, usual are {usual:.3f} s ({name}"
+                + (f", it waits for {waits_for})" if waits_for else ")"),
                 "see what is busy in MongoDB: `mongosh \"$MONGO_URL\" --eval 'db.currentOp({active: true})'`, "
                 "and PostgreSQL: the findings on locks; a batch that reaches BATCH_DEADLINE_SECONDS is given up and "
                 "comes again, so lower BATCH_SIZE if batches always do",
                 Severity.WARNING,
-                row,
+                {"projector": name, "seconds": seconds, "usual_seconds": usual, "waits_for": waits_for},
             )
 
 
