@@ -83,6 +83,7 @@ def target_of(client: Any) -> str:
     return f"{client.base_url.host}:{client.base_url.port}"
 
 
+@pytest.mark.slow
 def test_every_query_of_dashboard_and_alerts_finds_what_it_asks_for(
     processes: tuple[ApiProcess, ProjectorProcess], tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from pymongo.errors import AutoReconnect, BulkWriteError, ServerSelectionTimeout
 
 from projector.deadline import Deadline, DeadlinePassedError
 from projector.delivery import Dead, Settled, Unfinished, aggregate_of, coalesce, settlement_of
+from projector.metrics import cause_of
 from projector.outbox import notification_payloads
 from projector.relay import BatchCounts
 from projector.retry import TRANSIENT, retrying
@@ -125,6 +126,8 @@ def test_a_lane_says_what_it_waits_for_and_counts_what_it_does() -> None:
         subscriber.fault(0, psycopg.OperationalError("no  route\nto host"), 0.1)
     assert subscriber.lanes == [Lane("waiting", "OperationalError: no route to host"), Lane("starting")]
     assert subscriber.registry.get_sample_value("kata_relay_faults_total", {"cause": "postgres"}) == 3
+    assert subscriber.registry.get_sample_value("kata_relay_lanes", {"state": "waiting"}) == 1
+    assert subscriber.registry.get_sample_value("kata_relay_lanes", {"state": "starting"}) == 1
 
     subscriber.batch(0, BatchCounts(claimed=3, applied=2, stale=1, settled=2, dead=1, seconds=0.5))
     assert subscriber.lanes[0] == Lane("relaying")
@@ -133,6 +136,25 @@ def test_a_lane_says_what_it_waits_for_and_counts_what_it_does() -> None:
     assert sample("kata_relay_messages_total", {"outcome": "dead"}) == 1
     assert sample("kata_relay_writes_total", {"verdict": "stale"}) == 1
     assert sample("kata_relay_batch_seconds_count") == 1
+    assert sample("kata_relay_lanes", {"state": "relaying"}) == 1
+    assert sample("kata_relay_lanes", {"state": "waiting"}) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (psycopg.errors.AdminShutdown(), "postgres"),
+        (psycopg.errors.UndefinedColumn(), "migration"),
+        (NotMigratedError(), "migration"),
+        (AutoReconnect("connection closed"), "mongo"),
+        (DeadlinePassedError(), "deadline"),
+        (InstallationChangedError(), "installation"),
+        (ForeignReadModelsError(), "installation"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_fault_is_laid_where_it_lies(error: Exception, cause: str) -> None:
+    assert cause_of(error) == cause
 
 
 def test_an_error_is_described_in_one_line_without_the_servers_whole_answer() -> None:
