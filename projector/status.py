@@ -20,6 +20,8 @@ from shared.postgres import connect
 from shared.settings import Settings
 
 STATUS_TIMEOUT_MILLISECONDS: Final = 5_000
+# A table that is locked so that it cannot be read stays so for longer than anybody waits here.
+LOCK_TIMEOUT_MILLISECONDS: Final = 1_000
 
 # A lane beats when it is idle and with every batch.
 BEATS_MISSED: Final = 3
@@ -126,7 +128,7 @@ class Overview:
 
 def read_status(settings: Settings, name: str = "kata-status") -> OutboxStatus:
     """Return backlog, lag and failures. Raises psycopg.Error when PostgreSQL is away or not migrated."""
-    with connect(settings, name, autocommit=True, statement_timeout=STATUS_TIMEOUT_MILLISECONDS) as connection:
+    with _connect(settings, name, STATUS_TIMEOUT_MILLISECONDS) as connection:
         return outbox.status(connection)
 
 
@@ -134,7 +136,7 @@ def read_overview(
     settings: ProjectorSettings, name: str = "kata-status", *, milliseconds: int = STATUS_TIMEOUT_MILLISECONDS
 ) -> Overview:
     """Return everything, no statement of which takes longer than `milliseconds`. Raises as read_status does."""
-    with connect(settings, name, autocommit=True, statement_timeout=milliseconds) as connection:
+    with _connect(settings, name, milliseconds) as connection:
         return Overview(
             at=cast("datetime", connection.cursor(row_factory=scalar_row).execute(NOW).fetchone()),
             outbox=outbox.status(connection),
@@ -158,6 +160,11 @@ def throughput(before: Overview, after: Overview) -> float:
     # A projector that is new has settled all of its messages since; one that is forgotten settles no more.
     settled = sum(max(0, projector.settled - known.get(projector.name, 0)) for projector in after.projectors)
     return settled / seconds if seconds > 0 else 0.0
+
+
+def _connect(settings: Settings, name: str, milliseconds: int) -> psycopg.Connection:
+    lock_timeout = min(LOCK_TIMEOUT_MILLISECONDS, milliseconds)
+    return connect(settings, name, autocommit=True, statement_timeout=milliseconds, lock_timeout=lock_timeout)
 
 
 def _rows(connection: psycopg.Connection, row: type[Row], statement: str, **parameters: float) -> list[Row]:

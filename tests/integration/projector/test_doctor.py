@@ -146,7 +146,7 @@ def test_a_session_that_locks_a_table_is_named_although_checks_of_that_table_fai
     with psycopg.connect(patient.database_url.get_secret_value(), application_name="a migration") as connection:
         connection.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
         report = examine(CHECKS, patient)
-        assert report.findings["lag"][0].cause.startswith("this check failed: ")
+        assert report.findings["lag"][0].cause.startswith("this check failed: LockNotAvailable: ")
         (found,) = report.findings["transactions"]
         assert f"session {connection.info.backend_pid} (a migration, " in found.cause
         assert "AccessExclusiveLock on outbox" in found.cause
