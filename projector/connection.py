@@ -22,8 +22,9 @@ def open_relay_connection(
 ) -> tuple[psycopg.Connection, UUID]:
     """Return a connection fit for claiming, once MongoDB holds this installation's read models, complete.
 
-    With it comes the installation's id, which every batch compares. Raises ForeignReadModelsError when the read
-    models are another's, NotMigratedError when there are no tables, and the drivers' errors when a server is away.
+    With it comes the installation's incarnation, which every batch compares. Raises ForeignReadModelsError when the
+    read models are another's, NotMigratedError when there are no tables, and the drivers' errors when a server is
+    away.
     """
     milliseconds = int((settings.batch_deadline_seconds + SERVER_MARGIN_SECONDS) * 1000)
     connection = connect(
@@ -41,4 +42,4 @@ def open_relay_connection(
     except BaseException:
         connection.close()
         raise
-    return connection, installation.id
+    return connection, installation.incarnation

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Self, assert_never
 
 import pymongo
+from bson import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -24,7 +25,7 @@ from projector.projections.references import BEFORE_ALL, FanOut, correct_owners,
 from projector.projections.registry import PROJECTIONS, Projection, project
 from projector.settings import ProjectorSettings
 from shared.events.registry import UnreadableEventError, read_event
-from shared.mongo import Document
+from shared.mongo import Document, primary_process
 from shared.mongo_time import MongoTime
 from shared.outbox.message import OutboxMessage
 
@@ -106,6 +107,11 @@ class Delivery:
     def of(cls, settings: ProjectorSettings, database: Database[Document]) -> Self:
         """Return a delivery to `database` as the settings say."""
         return cls(database, fan_out_step=settings.fan_out_step, fan_out_budget=settings.fan_out_budget_seconds)
+
+    @property
+    def mongod(self) -> ObjectId | None:
+        """Which process of mongod takes the writes now, as far as the driver knows."""
+        return primary_process(self._database.client)
 
     def deliver(self, messages: Sequence[OutboxMessage], deadline: Deadline) -> Delivered:
         """Write what `messages` say and return the outcome of each aggregate.

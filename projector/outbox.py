@@ -19,6 +19,7 @@ from shared.installation import NotMigratedError
 from shared.mongo_time import MongoTime
 from shared.outbox.message import OutboxMessage
 from shared.postgres import DEAD_CHANNEL, READ_MODELS_LOCK, SETTLED_CHANNEL
+from shared.write_model.installation import INCARNATION
 
 # PostgreSQL refuses a notification of 8,000 bytes or more.
 NOTIFICATION_BYTES: Final = 7_900
@@ -47,7 +48,7 @@ CLAIM_AWAITED: Final = f"""
 # The lock comes in a statement of its own: what is read after it is seen by a snapshot taken under it.
 LOCK_READ_MODELS: Final = "SELECT pg_advisory_xact_lock_shared(%(key)s)"
 
-INSTALLATION: Final = "SELECT id FROM installation"
+INSTALLATION: Final = f"SELECT {INCARNATION} FROM installation"
 
 # An effect that is not finished keeps its message, with the cursor where it stands.
 KEEP: Final = """
@@ -173,7 +174,7 @@ def prepare(connection: psycopg.Connection) -> None:
 
 
 def hold_read_models(connection: psycopg.Connection) -> UUID:
-    """Hold the read models until this transaction ends; return the installation's id as it is under the lock.
+    """Hold the read models until this transaction ends; return the installation's incarnation under the lock.
 
     Raises NotMigratedError when there are no tables.
     """

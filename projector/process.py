@@ -11,12 +11,13 @@ from projector.connection import open_relay_connection
 from projector.console.app import console
 from projector.console.server import ConsoleServer
 from projector.delivery import Delivery
+from projector.handshake import Handshake
 from projector.housekeeping import Housekeeping
 from projector.installation_metrics import InstallationCollector
 from projector.lookout import Lookout
 from projector.outbox import Settlement
 from projector.position import ClaimPosition
-from projector.relay import Relay
+from projector.relay import BatchCounts, Relay
 from projector.settings import ProjectorSettings
 from projector.subscriber import RelaySubscriber
 from projector.tombstones import TombstonePurge
@@ -63,6 +64,7 @@ class Projector:
         housekeeping = partial(open_relay_connection, settings, f"{self.name} housekeeping", database)
         tombstones = TombstonePurge(settings, housekeeping, database)
         self._housekeeping = Housekeeping(settings, self.name, tombstones)
+        self._handshake = Handshake(settings, self.name, database)
 
     def run(self) -> bool:
         """Run until stopped. Returns whether it ended well: false when a lane broke off on an error of ours."""
@@ -75,11 +77,13 @@ class Projector:
         parts += [self._lane(lane) for lane in range(LANES)]
         parts.append(lambda: self._housekeeping.run(self._stop, self._subscriber.purged, self._subscriber.purge_failed))
         threads = [threading.Thread(target=self._guard(part), name=f"part-{n}") for n, part in enumerate(parts)]
+        lanes_ended = threading.Event()
+        handshake = threading.Thread(target=self._guard(lambda: self._shake_hands(lanes_ended)), name="handshake")
         with server:
             self._subscriber.started(self.name, server.port)
             if self._settings.http_address != self._settings.projector_http_host:
                 self._subscriber.bound_to_loopback(self._settings.projector_http_host)
-            for thread in threads:
+            for thread in (*threads, handshake):
                 thread.start()
             self._stop.wait()
             self._subscriber.draining()
@@ -87,6 +91,8 @@ class Projector:
                 wake.set()
             for thread in threads:
                 thread.join()
+            lanes_ended.set()
+            handshake.join()
         self.close()
         self._subscriber.stopped()
         return not self._failed.is_set()
@@ -100,11 +106,23 @@ class Projector:
             self._relays[lane].run(
                 self._stop,
                 self._wakes[lane],
-                on_batch=lambda counts: self._subscriber.batch(lane, counts),
+                on_batch=lambda counts: self._after_batch(lane, counts),
                 on_fault=lambda error, seconds: self._subscriber.fault(lane, error, seconds),
             )
 
         return run
+
+    def _after_batch(self, lane: int, counts: BatchCounts) -> None:
+        if counts.settled:
+            self._handshake.settled()
+        self._subscriber.batch(lane, counts)
+
+    def _shake_hands(self, stop: threading.Event) -> None:
+        def look_anew() -> None:
+            for relay in self._relays:
+                relay.look_anew()
+
+        self._handshake.run(stop, on_refused=look_anew)
 
     def _guard(self, part: Callable[[], None]) -> Callable[[], None]:
         def run() -> None:

@@ -12,6 +12,7 @@ from typing import Final
 from uuid import UUID
 
 import psycopg
+from bson import ObjectId
 
 from projector import outbox
 from projector.deadline import Deadline
@@ -64,7 +65,7 @@ class Relay:
         name: str = "lane",
         on_settled: Callable[[outbox.Settlement, float], None] | None = None,
     ) -> None:
-        """`open_connection` returns a connection fit for claiming and the installation the read models belong to.
+        """`open_connection` returns a connection fit for claiming and the incarnation the read models belong to.
 
         `name` is this lane's own in `projectors`. A lane with an `awaited_position` claims what clients wait for first.
         `on_settled` is told of each batch after its commit, with the seconds it took.
@@ -81,6 +82,8 @@ class Relay:
         self._next_beat = 0.0
         self._connection: psycopg.Connection | None = None
         self._installation: UUID | None = None
+        self._mongod: ObjectId | None = None
+        self._in_doubt = threading.Event()
 
     def run(
         self,
@@ -119,6 +122,10 @@ class Relay:
             self._connection.close()
             self._connection = None
 
+    def look_anew(self) -> None:
+        """Look again whose the read models are, before the next batch. May be called on any thread."""
+        self._in_doubt.set()
+
     def _batch(self, connection: psycopg.Connection, installation: UUID) -> BatchCounts:
         begun, phases = time.monotonic(), Phases()
         deadline = Deadline.after(self._settings.batch_deadline_seconds)
@@ -132,6 +139,9 @@ class Relay:
             phases.ended("claim")
             delivered = self._delivery.deliver(messages, deadline)
             phases.include(delivered.seconds)
+            # Not settled by what a mongod acknowledged whose read models nobody has looked at.
+            if self._delivery.mongod != self._mongod:
+                raise InstallationChangedError("MongoDB's primary")
             settlement = settlement_of(messages, delivered.outcomes)
             now = outbox.settle(connection, settlement, self._name, delivered.time)
             deadline.remaining()
@@ -191,6 +201,11 @@ class Relay:
             outbox.beat(connection, self._name)
 
     def _connected(self) -> tuple[psycopg.Connection, UUID]:
+        if self._in_doubt.is_set():
+            self._in_doubt.clear()
+            self.close()
         if self._connection is None or self._installation is None:
+            before = self._delivery.mongod
             self._connection, self._installation = self._open_connection()
+            self._mongod = before or self._delivery.mongod
         return self._connection, self._installation

@@ -2,6 +2,10 @@
 
 After a restore, a failover that lost commits, or a reset without cleaning, identity values may be issued again and
 versions used again for other content. The gate cannot see that, so only a replay from empty is right.
+
+Identities tell a copy that knows it is one: another cluster, another timeline. Files that were put back know nothing.
+So the two databases shake hands while messages are settled (projector/handshake.py): each records the same number, and
+whichever went back in time has a lower one than the other.
 """
 
 from dataclasses import dataclass
@@ -10,24 +14,35 @@ from uuid import UUID
 
 import psycopg
 from psycopg.rows import class_row
+from pymongo import ReadPreference
 from pymongo.database import Database
+from pymongo.read_concern import ReadConcern
 
 from shared.mongo import META, Document
 from shared.read_models import READ_MODELS
+from shared.write_model.installation import HISTORY, INCARNATION, SYSTEM_IDENTIFIER, TIMELINE
 
 REMEDY: Final = "run `python api/scripts/clean_mongo.py`, then `projector replay`"
 
 # System identifier and timeline tell apart what shares an installation id: a restored or a promoted copy.
-READ_INSTALLATION: Final = """
-    SELECT id, has_read_models,
-           (SELECT system_identifier FROM pg_control_system()) AS system_identifier,
-           (SELECT timeline_id FROM pg_control_checkpoint()) AS timeline
+READ_INSTALLATION: Final = f"""
+    SELECT id, has_read_models, {SYSTEM_IDENTIFIER} AS system_identifier, {TIMELINE} AS timeline, handshake,
+           {HISTORY} AS history, {INCARNATION} AS incarnation
     FROM installation
 """
 
 ADOPT: Final = "UPDATE installation SET has_read_models = true WHERE NOT has_read_models"
 
-_MARK: Final = {"_id": "installation"}
+# Cleaned read models begin a history of their own: what clients hold of the old one is refused from then on.
+BEGIN_HISTORY: Final = "UPDATE installation SET id = gen_random_uuid(), handshake = handshake + 1"
+
+MARK: Final = {"_id": "installation"}
+# The answer is that of a primary which a majority confirmed: a deposed one would tell an old mark.
+MARK_OPTIONS: Final[dict[str, Any]] = {
+    "read_preference": ReadPreference.PRIMARY,
+    "read_concern": ReadConcern("linearizable"),
+}
+MARK_MILLISECONDS: Final = 5_000
 
 
 class ForeignReadModelsError(RuntimeError):
@@ -42,29 +57,51 @@ class NotMigratedError(RuntimeError):
 
 
 class InstallationChangedError(RuntimeError):
-    """The write model was replaced while somebody was connected to it."""
+    """A server was replaced while somebody was connected to it."""
 
-    def __init__(self) -> None:
-        super().__init__("the write model was replaced, its read models are looked at anew")
+    def __init__(self, what: str = "the write model") -> None:
+        super().__init__(f"{what} was replaced, the read models are looked at anew")
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """The identity of a write model."""
+    """The identity of a write model, and how far it has come with its read models."""
 
     id: UUID
     has_read_models: bool
     system_identifier: int
     timeline: int
+    handshake: int
+    history: UUID
+    incarnation: UUID
 
     @property
     def mark(self) -> dict[str, Any]:
-        """What the read models of this installation carry in `meta`."""
+        """What the read models of this installation carry in `meta`, beside the handshakes."""
         return {
             "installation": str(self.id),
             "system_identifier": str(self.system_identifier),
             "timeline": self.timeline,
         }
+
+    def refusal(self, mark: Document) -> str | None:
+        """Return why read models with this mark are not those of this write model as it is now, or None."""
+        differences = [
+            f"{name}: MongoDB has {mark.get(name)}, PostgreSQL has {value}"
+            for name, value in self.mark.items()
+            if mark.get(name) != value
+        ]
+        if differences:
+            return f"the read models belong to another installation ({', '.join(differences)})"
+        # Marks of the first release have none.
+        taken = mark.get("handshake", 0)
+        if self.handshake in {taken, mark.get("offered", 0)}:
+            return None
+        went_back = "PostgreSQL" if self.handshake < taken else "MongoDB"
+        return (
+            f"{went_back} was restored or has lost what it had acknowledged "
+            f"(handshake: MongoDB has {taken}, PostgreSQL has {self.handshake})"
+        )
 
 
 def read_installation(connection: psycopg.Connection) -> Installation:
@@ -80,13 +117,20 @@ def read_installation(connection: psycopg.Connection) -> Installation:
 
 def mark_read_models(connection: psycopg.Connection, database: Database[Document], installation: Installation) -> None:
     """Record on both sides that the read models are those of `installation`. The caller commits."""
-    database[META].replace_one(_MARK, installation.mark, upsert=True)
+    handshakes = {"handshake": installation.handshake, "offered": installation.handshake}
+    database[META].replace_one(MARK, installation.mark | handshakes, upsert=True)
     connection.execute(ADOPT)
 
 
 def unmark_read_models(database: Database[Document]) -> None:
     """Take the mark away: whoever finds read models without one that should have one refuses them."""
-    database[META].delete_one(_MARK)
+    database[META].delete_one(MARK)
+
+
+def begin_history(connection: psycopg.Connection) -> Installation:
+    """Let a new history begin, for read models that begin anew, and return the installation as it is then."""
+    connection.execute(BEGIN_HISTORY)
+    return read_installation(connection)
 
 
 def check_read_models(connection: psycopg.Connection, database: Database[Document]) -> Installation:
@@ -95,13 +139,15 @@ def check_read_models(connection: psycopg.Connection, database: Database[Documen
     Raises ForeignReadModelsError on any doubt, NotMigratedError when there are no tables.
     """
     installation = read_installation(connection)
-    mark = database[META].find_one(_MARK, {"_id": 0})
-    if mark is None:
-        _refuse_unless_new(database, installation)
-    elif mark != installation.mark:
-        differences = _differences(mark, installation)
-        raise ForeignReadModelsError(f"the read models belong to another installation ({differences}): {REMEDY}")
-    return installation
+    while True:
+        mark = database.get_collection(META, **MARK_OPTIONS).find_one(MARK, max_time_ms=MARK_MILLISECONDS)
+        refusal = _refusal_unless_new(database, installation) if mark is None else installation.refusal(mark)
+        if refusal is None:
+            return installation
+        before, installation = installation, read_installation(connection)
+        # Else hands were shaken, or the read models adopted, between the two looks.
+        if installation == before:
+            raise ForeignReadModelsError(f"{refusal}: {REMEDY}")
 
 
 def adopt_read_models(connection: psycopg.Connection, database: Database[Document]) -> Installation:
@@ -112,17 +158,10 @@ def adopt_read_models(connection: psycopg.Connection, database: Database[Documen
     return installation
 
 
-def _refuse_unless_new(database: Database[Document], installation: Installation) -> None:
+def _refusal_unless_new(database: Database[Document], installation: Installation) -> str | None:
     if installation.has_read_models:
-        raise ForeignReadModelsError(f"the read models of this installation are gone: {REMEDY}")
+        return "the read models of this installation are gone"
     for read_model in READ_MODELS:
         if database[read_model.name].find_one({}, {"_id": 1}) is not None:
-            raise ForeignReadModelsError(f"{read_model.name} holds documents of unknown origin: {REMEDY}")
-
-
-def _differences(mark: dict[str, Any], installation: Installation) -> str:
-    return ", ".join(
-        f"{name}: MongoDB has {mark.get(name)}, PostgreSQL has {value}"
-        for name, value in installation.mark.items()
-        if mark.get(name) != value
-    )
+            return f"{read_model.name} holds documents of unknown origin"
+    return None

@@ -7,6 +7,7 @@ anything less could lose it in a failover. Reads see only what a majority holds.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from bson import ObjectId
 from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
@@ -62,6 +63,18 @@ def read_model_database(client: MongoClient[Document], settings: Settings) -> Da
 def async_read_model_database(client: AsyncMongoClient[Document], settings: Settings) -> AsyncDatabase[Document]:
     """Return the database of the read models, with majority reads."""
     return client.get_database(settings.mongo_database, CODEC, write_concern=DURABLE, read_concern=MAJORITY)
+
+
+def primary_process(client: MongoClient[Any]) -> ObjectId | None:
+    """Return which process of mongod is the primary as far as the driver knows: whatever was restored runs in another.
+
+    The driver is told of it before it uses a server that was started anew; it costs no round trip to ask.
+    """
+    for server in client.topology_description.server_descriptions().values():
+        if server.is_writable and server.topology_version:
+            process: ObjectId = server.topology_version["processId"]
+            return process
+    return None
 
 
 def ensure_read_models(database: Database[Document], read_models: tuple[ReadModel, ...] = READ_MODELS) -> None:

@@ -13,7 +13,14 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from shared.installation import Installation, NotMigratedError, mark_read_models, read_installation, unmark_read_models
+from shared.installation import (
+    Installation,
+    NotMigratedError,
+    begin_history,
+    mark_read_models,
+    read_installation,
+    unmark_read_models,
+)
 from shared.mongo import Document, create_client, ensure_read_models, read_model_database
 from shared.outbox.departed import departed
 from shared.postgres import READ_MODELS_LOCK, connect
@@ -38,7 +45,7 @@ def clean(connection: psycopg.Connection, database: Database[Document]) -> dict[
         if installation:
             # What MongoDB acknowledged before says nothing of what it will hold.
             connection.execute("UPDATE projectors SET operation_time = NULL, cluster_time = NULL")
-            mark_read_models(connection, database, installation)
+            mark_read_models(connection, database, begin_history(connection))
     finally:
         connection.execute("SELECT pg_advisory_unlock(%s)", (READ_MODELS_LOCK,))
     return counts

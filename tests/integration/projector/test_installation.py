@@ -191,7 +191,9 @@ def test_clean_leaves_tombstones_for_what_has_messages_but_no_row(
     assert {d["_id"]: d["version"] for d in read_models["users_read"].find()} == {101: 2, 102: 5}
     assert {d["_id"]: d["version"] for d in read_models["items_read"].find()} == {100: 4}
     assert all(d.keys() == {"_id", "version", "deleted_at"} for d in read_models["users_read"].find())
-    # They prevent a resurrection by what is still on its way.
+    # They prevent a resurrection by what is still on its way, once the lane has looked at the new read models.
+    with pytest.raises(InstallationChangedError):
+        relay.run_once()
     counts = drain(relay)
     assert (counts.stale, counts.settled) == (2, 2)
     assert read_models["users_read"].count_documents({"deleted_at": None}) == 0

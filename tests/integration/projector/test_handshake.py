@@ -1,0 +1,173 @@
+"""The handshake: a database whose files were put back in time is told from the one it was."""
+
+import threading
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from pymongo.database import Database
+
+from projector.handshake import Handshake, shake_hands
+from projector.relay import Relay
+from projector.settings import ProjectorSettings
+from shared.installation import ForeignReadModelsError, InstallationChangedError, check_read_models
+from shared.mongo import Document
+from shared.postgres import connect
+from tests.fixtures.relays import Outbox, Watched, drain, projecting
+from tests.fixtures.waiting import wait_until
+
+NUMBERS = {"_id": 0, "handshake": 1, "offered": 1}
+
+
+def handshake_of(postgres: psycopg.Connection) -> int:
+    row = postgres.execute("SELECT handshake FROM installation").fetchone()
+    assert row
+    return int(row[0])
+
+
+@pytest.fixture
+def settled(relay: Relay, outbox: Outbox) -> Relay:
+    """A relay that has settled a message and stays connected."""
+    outbox.user(1)
+    drain(relay)
+    return relay
+
+
+def test_both_sides_record_the_same_number(
+    settled: Relay, postgres: psycopg.Connection, read_models: Database[Document]
+) -> None:
+    for number in (1, 2, 3):
+        shake_hands(postgres, read_models)
+        assert handshake_of(postgres) == number
+        assert read_models["meta"].find_one({}, NUMBERS) == {"handshake": number, "offered": number}
+    check_read_models(postgres, read_models)
+
+
+@pytest.mark.parametrize(
+    ("went_back", "numbers"),
+    [("PostgreSQL", "MongoDB has 3, PostgreSQL has 2"), ("MongoDB", "MongoDB has 2, PostgreSQL has 3")],
+)
+def test_whichever_went_back_by_one_handshake_is_named(
+    settled: Relay, postgres: psycopg.Connection, read_models: Database[Document], went_back: str, numbers: str
+) -> None:
+    shake_hands(postgres, read_models)
+    shake_hands(postgres, read_models)
+    before = read_models["meta"].find_one({})
+    assert before
+    shake_hands(postgres, read_models)
+    if went_back == "PostgreSQL":
+        postgres.execute("UPDATE installation SET handshake = 2")
+    else:
+        read_models["meta"].replace_one({}, before)
+
+    with pytest.raises(ForeignReadModelsError, match=rf"{went_back} was restored .*{numbers}.*clean_mongo"):
+        check_read_models(postgres, read_models)
+    with pytest.raises(ForeignReadModelsError):
+        shake_hands(postgres, read_models)
+    assert handshake_of(postgres) == (2 if went_back == "PostgreSQL" else 3)
+
+
+def test_a_projector_that_dies_before_the_commit_of_a_handshake_leaves_nothing_that_looks_like_a_loss(
+    settled: Relay,
+    postgres: psycopg.Connection,
+    settings: ProjectorSettings,
+    read_models: Database[Document],
+    watch: Callable[[], Watched],
+) -> None:
+    shake_hands(postgres, read_models)
+    watched, commands = watch()
+    with connect(settings, "test", autocommit=True) as dying:
+        commands.before_next(
+            "update", "meta", lambda: postgres.execute("SELECT pg_terminate_backend(%s)", (dying.info.backend_pid,))
+        )
+        with pytest.raises(psycopg.OperationalError):
+            shake_hands(dying, watched)
+    assert handshake_of(postgres) == 1
+    assert read_models["meta"].find_one({}, NUMBERS) == {"handshake": 1, "offered": 2}
+
+    check_read_models(postgres, read_models)
+    shake_hands(postgres, read_models)
+    check_read_models(postgres, read_models)
+
+
+def test_a_projector_that_dies_after_the_commit_of_a_handshake_leaves_nothing_that_looks_like_a_loss(
+    settled: Relay, postgres: psycopg.Connection, read_models: Database[Document]
+) -> None:
+    shake_hands(postgres, read_models)
+    shake_hands(postgres, read_models)
+    read_models["meta"].update_one({}, {"$set": {"handshake": 1}})  # as it is before the last write
+
+    check_read_models(postgres, read_models)
+    shake_hands(postgres, read_models)
+    assert read_models["meta"].find_one({}, NUMBERS) == {"handshake": 3, "offered": 3}
+    check_read_models(postgres, read_models)
+
+
+def test_a_handshake_between_the_two_looks_of_a_check_is_no_doubt(
+    settled: Relay, postgres: psycopg.Connection, read_models: Database[Document], watch: Callable[[], Watched]
+) -> None:
+    watched, commands = watch()
+
+    def twice() -> None:
+        shake_hands(postgres, read_models)
+        shake_hands(postgres, read_models)
+
+    commands.before_next("find", "meta", twice)
+    assert check_read_models(postgres, watched).handshake == 2
+
+
+def test_a_projector_shakes_hands_while_it_settles_and_at_its_end(
+    settings: ProjectorSettings, outbox: Outbox, postgres: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projector.handshake.EVERY_SECONDS", 0.01)
+    with projecting(settings):
+        outbox.user(1)
+        wait_until(lambda: handshake_of(postgres) == 1, "hands are shaken after the first batch")
+        outbox.user(2)
+        wait_until(lambda: handshake_of(postgres) == 2, "and after the second")
+
+    monkeypatch.setattr("projector.handshake.EVERY_SECONDS", 3600.0)
+    with projecting(settings):
+        outbox.user(3)
+        wait_until(lambda: outbox.ids() == [], "it is settled")
+    assert handshake_of(postgres) == 3
+
+
+def test_a_projector_that_settled_nothing_shakes_no_hands(
+    settings: ProjectorSettings, postgres: psycopg.Connection, read_models: Database[Document]
+) -> None:
+    stop = threading.Event()
+    stop.set()
+    Handshake(settings, "test", read_models).run(stop, on_refused=lambda: None)
+    assert handshake_of(postgres) == 0
+
+
+def test_lanes_look_anew_when_somebody_else_has_the_read_models(
+    settings: ProjectorSettings, outbox: Outbox, read_models: Database[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A deposed primary with a projector of its own: its connections last, and the read models have been adopted.
+    monkeypatch.setattr("projector.handshake.EVERY_SECONDS", 0.01)
+    with projecting(settings):
+        outbox.user(1)
+        wait_until(lambda: outbox.ids() == [], "it is settled")
+        read_models["meta"].update_one({}, {"$set": {"timeline": 2, "handshake": 77, "offered": 77}})
+
+        def held() -> bool:
+            outbox.user(2)
+            return len(outbox.ids()) > 3
+
+        wait_until(held, "nothing is settled any more")
+
+
+def test_nothing_is_settled_by_a_mongod_that_nobody_has_looked_at(
+    relay: Relay, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox.user(1)
+    drain(relay)
+    monkeypatch.setattr("projector.delivery.primary_process", lambda _: "another process")
+    message = outbox.user(2)
+
+    with pytest.raises(InstallationChangedError, match="MongoDB's primary was replaced"):
+        relay.run_once()
+    assert outbox.ids() == [message]
+    assert drain(relay).settled == 1
