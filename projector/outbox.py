@@ -168,6 +168,14 @@ class Settlement:
     unfinished: Mapping[OutboxMessage, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """When a batch was settled, by PostgreSQL's clock, and how many older failures that made pointless."""
+
+    at: datetime
+    superseded: int
+
+
 def prepare(connection: psycopg.Connection) -> None:
     """Make `connection` fit for claiming: JSON comes as bytes."""
     connection.adapters.register_loader("jsonb", RawJsonLoader)
@@ -202,13 +210,13 @@ def _claim(connection: psycopg.Connection, statement: str, after: int, limit: in
     return sorted(cursor.execute(statement, {"after": after, "limit": limit}), key=attrgetter("id"))
 
 
-def settle(connection: psycopg.Connection, settlement: Settlement, lane: str, time: MongoTime | None) -> datetime:
+def settle(connection: psycopg.Connection, settlement: Settlement, lane: str, time: MongoTime | None) -> Recorded:
     """Record what became of each message of the batch and tell those who wait. The caller commits.
 
-    `time` is MongoDB's after the batch's last operation. Returns the moment by PostgreSQL's clock.
+    `time` is MongoDB's after the batch's last operation.
     """
-    cursor = connection.cursor()
-    now = beat(connection, lane, time)
+    cursor, superseded = connection.cursor(), 0
+    at = beat(connection, lane, time)
     if settlement.settled:
         cursor.execute(
             SUPERSEDE,
@@ -218,6 +226,7 @@ def settle(connection: psycopg.Connection, settlement: Settlement, lane: str, ti
                 "below": [message.aggregate_version + message.is_repair for message in settlement.settled],
             },
         )
+        superseded = cursor.rowcount
     if settlement.unfinished:
         cursor.executemany(KEEP, [_columns(message) | {"cursor": at} for message, at in settlement.unfinished.items()])
     if settlement.dead:
@@ -226,7 +235,7 @@ def settle(connection: psycopg.Connection, settlement: Settlement, lane: str, ti
         )
     _notify(cursor, SETTLED_CHANNEL, (message.id for message in settlement.settled if message.awaited))
     _notify(cursor, DEAD_CHANNEL, (message.id for message in settlement.dead))
-    return now
+    return Recorded(at, superseded)
 
 
 def beat(connection: psycopg.Connection, lane: str, time: MongoTime | None = None) -> datetime:

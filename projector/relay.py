@@ -45,6 +45,7 @@ class BatchCounts:
     settled: int = 0
     dead: int = 0
     unfinished: int = 0
+    superseded: int = 0
     seconds: float = 0.0
     more: bool = False
     phases: Mapping[Phase, float] = field(default_factory=dict)
@@ -143,7 +144,7 @@ class Relay:
             if self._delivery.mongod != self._mongod:
                 raise InstallationChangedError("MongoDB's primary")
             settlement = settlement_of(messages, delivered.outcomes)
-            now = outbox.settle(connection, settlement, self._name, delivered.time)
+            recorded = outbox.settle(connection, settlement, self._name, delivered.time)
             deadline.remaining()
             phases.ended("settle")
         phases.ended("commit")
@@ -158,11 +159,12 @@ class Relay:
             settled=len(settlement.settled),
             dead=len(settlement.dead),
             unfinished=len(settlement.unfinished),
+            superseded=recorded.superseded,
             seconds=seconds,
             # Behind messages that clients wait for there may be any others, which were not looked for.
             more=bool(settlement.unfinished) or len(messages) >= self._limit or messages[0].awaited,
             phases=phases.seconds,
-            visible_seconds=[(now - message.created_at).total_seconds() for message in settlement.settled],
+            visible_seconds=[(recorded.at - message.created_at).total_seconds() for message in settlement.settled],
         )
 
     def _claim(self, connection: psycopg.Connection) -> list[OutboxMessage]:

@@ -84,6 +84,17 @@ def test_a_message_that_fails_is_counted_and_is_not_visible(relay: Relay, outbox
     assert counted.total("kata_commit_to_visible_seconds_count") == 1
 
 
+def test_a_failure_that_a_newer_version_makes_pointless_is_counted(relay: Relay, outbox: Outbox) -> None:
+    metrics = RelayMetrics()
+    outbox.append("user", 1, 1, "exploded", {})
+    relayed(relay, metrics)
+    assert scrape_of(metrics.registry).total("kata_relay_messages_total", outcome="superseded") == 0
+    outbox.user(1, version=2)
+    relayed(relay, metrics)
+
+    assert scrape_of(metrics.registry).total("kata_relay_messages_total", outcome="superseded") == 1
+
+
 def test_a_fault_is_counted_by_where_it_lay(relay: Relay, outbox: Outbox) -> None:
     metrics = RelayMetrics()
     outbox.connection.execute("ALTER TABLE outbox RENAME TO gone")
