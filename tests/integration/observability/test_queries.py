@@ -74,8 +74,9 @@ def processes(
     provoke_everything(api, outbox)
     projector = start_projector()
     projector.wait_ready()
-    assert api.client.post("/users", json={"name": "Eve", "email": "eve@example.org"}).status_code == 201
-    wait_until(lambda: outbox.ids() == [], "all messages are settled")
+    patient = {"Prefer": "wait=30"}
+    assert api.client.post("/users", json={"name": "E", "email": "e@example.org"}, headers=patient).status_code == 201
+    wait_until(lambda: outbox.ids() == [], "all messages are settled", 60)
     return api, projector
 
 

@@ -10,6 +10,13 @@ from shared import look
 from shared.look import Look
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here may depend on how busy this machine is."""
+    monkeypatch.setattr(look, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(look, "FRESH_SECONDS", 60)
+
+
 def test_those_who_ask_at_once_are_told_what_one_look_found() -> None:
     numbers, go = count(1), threading.Event()
 
