@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -41,11 +43,11 @@ def assert_healthy(report: Report) -> None:
 
 
 def test_an_idle_installation_is_healthy(
-    start_projector: Callable[..., ProjectorProcess], patient: ProjectorSettings, outbox: Outbox
+    start_projector: Callable[..., ProjectorProcess], patient: ProjectorSettings, api: ApiClient, outbox: Outbox
 ) -> None:
     projector = start_projector(patient)
     projector.wait_ready()
-    outbox.bulk(10)
+    api.new_item(api.new_user()["id"])
     wait_until(lambda: outbox.ids() == [], "messages are settled")
 
     done = run_cli(patient, "doctor", "--json")
@@ -57,13 +59,12 @@ def test_an_idle_installation_is_healthy(
 
 
 def test_a_busy_installation_is_healthy(
-    start_projector: Callable[..., ProjectorProcess], patient: ProjectorSettings, api: ApiClient, outbox: Outbox
+    start_projector: Callable[..., ProjectorProcess], patient: ProjectorSettings, api: ApiClient
 ) -> None:
     projector = start_projector(patient)
     projector.wait_ready()
     user_id = api.new_user()["id"]
     items = [api.new_item(user_id)["id"] for _ in range(4)]
-    outbox.bulk(20_000, first=1_000)
     reports: list[Report] = []
 
     def write(item_id: int) -> int:
@@ -72,12 +73,21 @@ def test_a_busy_installation_is_healthy(
             writes += api.put(f"/items/{item_id}", json={"quality": writes % 50}).is_success
         return writes
 
-    with ThreadPoolExecutor(4) as clients:
-        writing = [clients.submit(write, item_id) for item_id in items]
-        try:
-            report = examine(CHECKS, patient)
-        finally:
-            reports.append(Report())
+    seeding = subprocess.Popen(
+        [sys.executable, "api/scripts/seed.py", "--users", "20000"],
+        cwd=CHECKOUT, env=environment_of(patient), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        with ThreadPoolExecutor(4) as clients:
+            writing = [clients.submit(write, item_id) for item_id in items]
+            try:
+                wait_until(lambda: api.get("/users/100").is_success, "the import is under way", 60)
+                report = examine(CHECKS, patient)
+            finally:
+                reports.append(Report())
+    finally:
+        seeding.kill()
+        seeding.wait()
     assert sum(done.result() for done in writing) > 0
     assert_healthy(report)
 

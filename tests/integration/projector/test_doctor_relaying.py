@@ -16,7 +16,7 @@ from shared.read_models import ITEMS_READ
 from tests.fixtures.databases import alembic
 from tests.fixtures.relays import Outbox, drain
 from tests.fixtures.waiting import wait_until
-from tests.integration.projector.conftest import OwnServers, ProjectorProcess, migrate
+from tests.integration.projector.conftest import OwnServers, ProjectorProcess, Rows, migrate, run_cli
 
 StartProjector = Callable[..., ProjectorProcess]
 
@@ -151,6 +151,23 @@ def test_read_models_of_another_installation_or_of_unknown_origin(
     found = only(list(read_models.be_ours(settings)))
     assert found.cause == "users_read holds documents of unknown origin"
     assert found.remedy == "run `python api/scripts/clean_mongo.py`, then `projector replay`"
+
+
+def test_drift_that_a_verification_found_until_its_repair_is_verified(
+    settings: ProjectorSettings, relay: Relay, rows: Rows
+) -> None:
+    relay.run_once()
+    assert list(read_models.agree_with_the_rows(settings)) == []
+    rows.user()
+    assert run_cli(settings, "verify").returncode == 1
+    found = only(list(read_models.agree_with_the_rows(settings)))
+    assert found.cause == "drift: of the users 1 missing"
+
+    repair, again = found.remedy.split("`")[1::2]
+    run_cli(settings, *repair.split()[1:])
+    drain(relay)
+    assert run_cli(settings, *again.split()[1:]).returncode == 0
+    assert list(read_models.agree_with_the_rows(settings)) == []
 
 
 def test_migrations_that_are_behind_missing_or_ahead(settings: ProjectorSettings, postgres: psycopg.Connection) -> None:
