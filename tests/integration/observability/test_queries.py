@@ -57,7 +57,7 @@ def provoke_everything(api: ApiProcess, outbox: Outbox) -> None:
     outbox.append("item", 4711, 1, "exploded", {})
     outbox.connection.execute(
         "INSERT INTO replays (aggregate_type, shadow, shadow_uuid, shape, state, cursor, copied, expected, ended_at)"
-        " VALUES ('item', 'items_read_1', gen_random_uuid(), 1, 'cancelled', 0, 1, 2, clock_timestamp())"
+        " VALUES ('item', 'items_read_1', gen_random_uuid(), 1, 'failed', 0, 1, 2, clock_timestamp())"
     )
     outbox.connection.execute(
         "INSERT INTO verifications (aggregate_type, kind, compared, missing, stale, orphaned, different)"
@@ -102,6 +102,7 @@ def test_every_query_of_dashboard_and_alerts_finds_what_it_asks_for(
             wait_until(lambda query=query: prometheus.query(query.expression), f"{query.panel}: {query.expression}", 60)
             for label in re.findall(r"\{\{(\w+)\}\}", query.legend):
                 assert all(label in found for found in prometheus.query(query.expression)), query
+        wait_until(lambda: {"ReplayFailed", "Drift"} <= alerts_raised(prometheus), "what is wrong raises alerts", 60)
         alerts = alert_expressions(prometheus)
         assert len(alerts) == RULES.count("alert:")
         for expression in alerts:
@@ -144,6 +145,10 @@ def metrics_table(outputs: dict[str, str]) -> str:
 def alert_expressions(prometheus: Prometheus) -> list[str]:
     groups = prometheus.ask("rules", type="alert")["groups"]
     return [rule["query"] for group in groups for rule in group["rules"]]
+
+
+def alerts_raised(prometheus: Prometheus) -> set[str]:
+    return {alert["labels"]["alertname"] for alert in prometheus.ask("alerts")["alerts"]}
 
 
 def grouping_labels(expression: str) -> list[str]:
