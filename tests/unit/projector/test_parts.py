@@ -157,6 +157,11 @@ def test_a_fault_is_laid_where_it_lies(error: Exception, cause: str) -> None:
     assert cause_of(error) == cause
 
 
+@pytest.mark.parametrize("error", TRANSIENT)
+def test_nothing_is_laid_to_postgresql_that_does_not_come_from_it(error: type[Exception]) -> None:
+    assert cause_of(error()) != "postgres" or issubclass(error, psycopg.Error)
+
+
 def test_an_error_is_described_in_one_line_without_the_servers_whole_answer() -> None:
     error = AutoReconnect("not primary\n  now, full error: {'ok': 0.0, 'a': 'long', 'answer': 1}")
     assert describe(error) == "AutoReconnect: not primary now"
