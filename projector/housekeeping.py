@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import psycopg
 
-from projector.retry import TRANSIENT
+from projector.rounds import in_rounds, reporting
 from projector.settings import ProjectorSettings
 from projector.tombstones import TombstonePurge
 from shared.postgres import connect
@@ -23,8 +23,6 @@ from shared.write_model import idempotency_key, replay, verification
 EVERY_SECONDS: Final = 300.0
 BATCH: Final = 1_000
 STATEMENT_TIMEOUT_MILLISECONDS: Final = 10_000
-
-FAULTS: Final = (psycopg.Error, *TRANSIENT)
 
 # Any number of projectors may purge at once: none waits for another, nor for a command that takes an old key anew.
 PURGE_KEYS: Final = """
@@ -76,16 +74,16 @@ class Housekeeping:
         on_fault: Callable[[BaseException], None],
     ) -> None:
         """Purge every few minutes until `stop` is set. A fault is reported, and the next round tries again."""
-        while not stop.is_set():
+
+        def step() -> bool:
             purged: dict[str, int] = {}
             for purge in (self.purge_postgres, self.purge_tombstones):
-                try:
+                with reporting(on_fault):
                     purged |= purge()
-                except FAULTS as error:
-                    on_fault(error)
             on_purge(purged)
-            if all(purged.get(name, 0) < BATCH for name in PURGES):
-                stop.wait(EVERY_SECONDS)
+            return any(purged.get(name, 0) >= BATCH for name in PURGES)
+
+        in_rounds(stop, EVERY_SECONDS, step)
 
     def purge_postgres(self) -> Purged:
         """Delete up to a batch of expired rows of each table, on a connection of its own; return how many."""

@@ -18,3 +18,7 @@ RECOVERED: Final = "relay.recovered"
 # will be in a later round: reason.
 PURGED: Final = "housekeeping.purged"
 PURGE_FAILED: Final = "housekeeping.failed"
+# A sample of a read model found drift: aggregate_type, compared, missing, stale, orphaned, different, examples; or
+# could not be taken, and will be in the next round: reason.
+DRIFT: Final = "sample.drift"
+SAMPLE_FAILED: Final = "sample.failed"

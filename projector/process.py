@@ -1,4 +1,4 @@
-"""The projector process: two lanes, a listener for wakes, housekeeping and the HTTP port, stopped by one event."""
+"""The projector process: lanes, a listener for wakes, housekeeping, a sampler and HTTP, stopped by one event."""
 
 import os
 import socket
@@ -18,6 +18,7 @@ from projector.lookout import Lookout
 from projector.outbox import Settlement
 from projector.position import ClaimPosition
 from projector.relay import BatchCounts, Relay
+from projector.sampler import Sampler
 from projector.settings import ProjectorSettings
 from projector.subscriber import RelaySubscriber
 from projector.tombstones import TombstonePurge
@@ -65,6 +66,7 @@ class Projector:
         tombstones = TombstonePurge(settings, housekeeping, database)
         self._housekeeping = Housekeeping(settings, self.name, tombstones)
         self._handshake = Handshake(settings, self.name, database)
+        self._sampler = Sampler(settings, self.name, database)
 
     def run(self) -> bool:
         """Run until stopped. Returns whether it ended well: false when a lane broke off on an error of ours."""
@@ -76,6 +78,7 @@ class Projector:
         parts: list[Callable[[], None]] = [lambda: self._listener.run(self._stop)]
         parts += [self._lane(lane) for lane in range(LANES)]
         parts.append(lambda: self._housekeeping.run(self._stop, self._subscriber.purged, self._subscriber.purge_failed))
+        parts.append(lambda: self._sampler.run(self._stop, self._subscriber.sampled, self._subscriber.sample_failed))
         threads = [threading.Thread(target=self._guard(part), name=f"part-{n}") for n, part in enumerate(parts)]
         lanes_ended = threading.Event()
         handshake = threading.Thread(target=self._guard(lambda: self._shake_hands(lanes_ended)), name="handshake")

@@ -40,6 +40,15 @@ class ProjectorSettings(Settings):
     tombstone_days: int = Field(
         default=7, ge=1, le=365, description="How long the tombstone of a delete is kept at least"
     )
+    verify_sample_seconds: float = Field(
+        default=60,
+        ge=0,
+        le=86_400,
+        description="How often a projector compares some documents with their rows; 0: never",
+    )
+    verify_sample_size: int = Field(
+        default=200, ge=1, le=10_000, description="About how many documents of each read model are compared then"
+    )
     disk_free_percent_least: float = Field(
         default=10, ge=0, le=100, description="With less room on a server's disk `projector doctor` says so"
     )

@@ -4,15 +4,21 @@ It also keeps the state of each lane, for /ready.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
 from projector import log_events
+from projector.drift import Drift
 from projector.metrics import LaneState, RelayMetrics
 from projector.relay import BatchCounts
+from projector.verifications import Verification
 from shared.logs import get_logger
+
+# Of what a sample found, so many are named.
+EXAMPLES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,21 @@ class RelaySubscriber:
     def purge_failed(self, error: BaseException) -> None:
         """Housekeeping could not be done; the next round tries again."""
         self._log.warning(log_events.PURGE_FAILED, reason=describe(error))
+
+    def sampled(self, verification: Verification, found: Sequence[Drift]) -> None:
+        """Some documents of a read model were compared with their rows."""
+        if found:
+            self._log.warning(
+                log_events.DRIFT,
+                aggregate_type=verification.aggregate_type,
+                compared=verification.compared,
+                **verification.kinds,
+                examples=[str(drift) for drift in found[:EXAMPLES]],
+            )
+
+    def sample_failed(self, error: BaseException) -> None:
+        """No sample could be taken; the next round tries again."""
+        self._log.warning(log_events.SAMPLE_FAILED, reason=describe(error))
 
     def batch(self, lane: int, counts: BatchCounts) -> None:
         """A step went well, if only to find nothing to do."""

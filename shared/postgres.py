@@ -17,6 +17,9 @@ READ_MODELS_LOCK = 0x6B617461  # "kata"
 # Whoever purges tombstones holds this one, so that one projector does at a time.
 TOMBSTONES_LOCK = 0x746F6D62  # "tomb"
 
+# So does a projector that takes a sample of the read models.
+SAMPLER_LOCK = 0x73616D70  # "samp"
+
 # The driver reads the DSN, as it does everywhere else: it knows forms that SQLAlchemy's own URL does not.
 ENGINE_URL = "postgresql+psycopg://"
 

@@ -159,6 +159,7 @@ def own_servers(own_server_pair: tuple[Postgres, Mongod], request: pytest.Fixtur
         mongo_url=mongod.uri,  # type: ignore[arg-type] - settings read text
         mongo_database=name,
         projector_http_port=0,
+        verify_sample_seconds=0,
         connect_timeout_seconds=1,
         batch_deadline_seconds=2,
     )
