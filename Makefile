@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 LOCK_ARGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: help setup run test check format evidence lock clean
+.PHONY: help setup run test check format evidence bloat lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -44,6 +44,9 @@ format: setup  ## Let ruff format the code
 
 evidence: setup  ## Write EVIDENCE.md from running servers (needs Debian's package index; about ten minutes)
 	$(BIN)/python -m benchmarks.evidence
+
+bloat: setup  ## Settle a million messages under a long transaction, and write what each statement then costs for EVIDENCE.md
+	$(BIN)/python -m benchmarks.bloat
 
 clean:  ## Remove what was generated here (not the data in .kata)
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov

@@ -28,7 +28,12 @@ def open_relay_connection(
     """
     milliseconds = int((settings.batch_deadline_seconds + SERVER_MARGIN_SECONDS) * 1000)
     connection = connect(
-        settings, name, statement_timeout=milliseconds, idle_in_transaction_session_timeout=milliseconds
+        settings,
+        name,
+        statement_timeout=milliseconds,
+        idle_in_transaction_session_timeout=milliseconds,
+        # A plan kept from the time when the outbox was empty reads all of it for each batch of the next import.
+        plan_cache_mode="force_custom_plan",
     )
     try:
         outbox.prepare(connection)

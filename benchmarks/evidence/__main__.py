@@ -11,7 +11,7 @@ from string import Template
 import psycopg
 from pymongo import MongoClient
 
-from benchmarks import index_cost, tag_counts
+from benchmarks import bloat, index_cost, tag_counts
 from benchmarks.evidence import plans, real_input
 from devstack.instance import Instance
 
@@ -31,6 +31,7 @@ def main() -> None:
             "tag_counts": _said("the forms of /tags", lambda: tag_counts.show(kata.mongo)),
             "index_cost": _said("the write cost of each index", lambda: index_cost.show(kata.mongo)),
             "postgres_plans": _said("PostgreSQL's plans", lambda: plans.show_postgres(kata)),
+            "bloat": bloat.RESULT.read_text(encoding="utf-8").strip(),
             "containers": CONTAINERS.read_text(encoding="utf-8").strip(),
         }
     template = Template((Path(__file__).parent / "EVIDENCE.template.md").read_text(encoding="utf-8"))
