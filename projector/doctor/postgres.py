@@ -10,9 +10,34 @@ from projector.doctor.finding import Finding, Severity
 from projector.settings import ProjectorSettings
 from projector.subscriber import describe
 
-# Who refuses is there. A pooler does not know the settings that every connection of ours asks for.
-REFUSAL: Final = "FATAL:"
-OF_A_POOLER: Final = "unsupported startup parameter"
+# What the server's words mean, and what to do: the first that fits. Whoever is FATAL is there.
+REFUSALS: Final = (
+    (
+        ("unsupported startup parameter",),
+        "DATABASE_URL leads to a connection pooler",
+        "name PostgreSQL itself in DATABASE_URL: notifications do not pass a pooler of transactions",
+    ),
+    (
+        ("too many clients", "too many connections", "connection slots are reserved"),
+        "PostgreSQL has no connection left for us",
+        "stop what needs none, lower DATABASE_POOL_SIZE, or raise max_connections (or the limit of role or database)",
+    ),
+    (
+        ("the database system is",),
+        "PostgreSQL is not ready",
+        "wait until it has started, and see its log if it does not",
+    ),
+    (
+        ("FATAL:",),
+        "PostgreSQL refuses us",
+        'correct user, password and database in DATABASE_URL; try `psql "$DATABASE_URL" -c "SELECT 1"`',
+    ),
+    (
+        ("",),
+        "PostgreSQL cannot be reached",
+        'start it, or correct host and port in DATABASE_URL; try `pg_isready -d "$DATABASE_URL"`',
+    ),
+)
 
 WRITABLE: Final = "SELECT pg_is_in_recovery() AS standby, current_setting('transaction_read_only')::bool AS read_only"
 
@@ -45,21 +70,8 @@ def reach(settings: ProjectorSettings) -> Iterator[Finding]:
         connect_postgres(settings).close()
     except psycopg.OperationalError as error:
         text = describe(error)
-        if OF_A_POOLER in text:
-            yield Finding(
-                f"DATABASE_URL leads to a connection pooler: {text}",
-                "name PostgreSQL itself in DATABASE_URL: notifications do not pass a pooler of transactions",
-            )
-        elif REFUSAL in text:
-            yield Finding(
-                f"PostgreSQL refuses us: {text}",
-                'correct user, password and database in DATABASE_URL; try `psql "$DATABASE_URL" -c "SELECT 1"`',
-            )
-        else:
-            yield Finding(
-                f"PostgreSQL cannot be reached: {text}",
-                'start it, or correct host and port in DATABASE_URL; try `pg_isready -d "$DATABASE_URL"`',
-            )
+        cause, remedy = next((cause, remedy) for words, cause, remedy in REFUSALS if any(w in text for w in words))
+        yield Finding(f"{cause}: {text}", remedy)
 
 
 def take_writes(settings: ProjectorSettings) -> Iterator[Finding]:

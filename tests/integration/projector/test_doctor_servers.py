@@ -82,6 +82,18 @@ def poor_role(settings: ProjectorSettings, changed: Changed) -> Iterator[Project
         owner.execute(sql.SQL("DROP ROLE {}").format(name))
 
 
+def test_postgresql_that_has_no_connection_left_for_us(
+    poor_role: ProjectorSettings, settings: ProjectorSettings
+) -> None:
+    url = poor_role.database_url.get_secret_value()
+    with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as owner, psycopg.connect(url):
+        role = sql.Identifier(str(make_url(url).username))
+        owner.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT 1").format(role))
+        found = only(list(postgres.reach(poor_role)))
+    assert found.cause.startswith("PostgreSQL has no connection left for us: ")
+    assert "lower DATABASE_POOL_SIZE" in found.remedy
+
+
 def test_postgresql_that_gives_our_role_no_rights_to_the_tables(
     poor_role: ProjectorSettings, settings: ProjectorSettings
 ) -> None:
