@@ -90,6 +90,24 @@ def test_a_batch_in_hand_that_takes_far_longer_than_usual(
     wait_until(lambda: "MongoDB" in _causes(relaying.take_no_longer_than_usual(settings)), "a batch is slow", 60)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "usual", "is_slow"),
+    [(6.0, 0.5, True), (6.0, 2.0, False), (1.0, 0.001, False)],
+    ids=["slow", "usually slow", "quick enough"],
+)
+def test_a_last_batch_is_slow_beside_the_usual_ones_and_the_deadline(
+    settings: ProjectorSettings, postgres: psycopg.Connection, seconds: float, usual: float, *, is_slow: bool
+) -> None:
+    postgres.execute(
+        "INSERT INTO projectors (name, batch_seconds, usual_batch_seconds)"
+        " VALUES ('kata-projector a:1 lane 0', %s, %s)",
+        (seconds, usual),
+    )
+    causes = [found.cause for found in relaying.take_no_longer_than_usual(settings)]
+    expected = "the last batch took 6.0 s, usual are 0.500 s (kata-projector a:1)"
+    assert causes == ([expected] if is_slow else [])
+
+
 def test_dead_letters_are_counted_by_their_error(settings: ProjectorSettings, relay: Relay, outbox: Outbox) -> None:
     assert list(relaying.have_no_dead_letters(settings)) == []
     first = outbox.append("item", 1, 1, "exploded", {})
