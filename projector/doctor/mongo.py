@@ -1,5 +1,6 @@
 """MongoDB: is it there, has it a primary and a majority, does it take us?"""
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -116,9 +117,14 @@ def _unreached(settings: ProjectorSettings, client: MongoClient[Document], error
 
 def _unreachable(error: PyMongoError) -> Finding:
     return Finding(
-        f"MongoDB cannot be reached: {describe(error)}",
+        f"MongoDB cannot be reached: {_without_topology(describe(error))}",
         'start it, or correct hosts, port and replicaSet in MONGO_URL; try `mongosh "$MONGO_URL" --eval "db.hello()"`',
     )
+
+
+def _without_topology(text: str) -> str:
+    # The driver appends its time-outs to each server's error, and in the end all that it knows.
+    return re.sub(r" \(configured timeouts: [^)]*\)", "", text.partition(", Timeout: ")[0])
 
 
 def _grant(settings: ProjectorSettings, user: str) -> str:

@@ -161,6 +161,7 @@ def test_mongodb_that_is_stopped(own_servers: OwnServers) -> None:
     finally:
         own_servers.mongod.restart()
     assert found.cause.startswith("MongoDB cannot be reached: ServerSelectionTimeoutError: ")
+    assert found.cause.endswith("Connection refused")
     assert "start it, or correct hosts, port and replicaSet in MONGO_URL" in found.remedy
     assert list(mongo.reach(own_servers.settings)) == []
 
