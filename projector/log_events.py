@@ -22,3 +22,5 @@ PURGE_FAILED: Final = "housekeeping.failed"
 # could not be taken, and will be in the next round: reason.
 DRIFT: Final = "sample.drift"
 SAMPLE_FAILED: Final = "sample.failed"
+# Somebody acted on dead letters on the web page: operator, action, selected, number, and the first ids of them.
+OPERATED: Final = "console.operated"

@@ -9,6 +9,7 @@ from typing import Final
 
 from projector.connection import open_relay_connection
 from projector.console.app import console
+from projector.console.feed import Feed
 from projector.console.server import ConsoleServer
 from projector.delivery import Delivery
 from projector.handshake import Handshake
@@ -70,10 +71,12 @@ class Projector:
 
     def run(self) -> bool:
         """Run until stopped. Returns whether it ended well: false when a lane broke off on an error of ours."""
+        feed = Feed(self._lookout)
         server = ConsoleServer(
-            console(self._settings, self._subscriber, self.name),
+            console(self._settings, self._subscriber, self.name, self._lookout, feed),
             self._settings.http_address,
             self._settings.projector_http_port,
+            feed,
         )
         parts: list[Callable[[], None]] = [lambda: self._listener.run(self._stop)]
         parts += [self._lane(lane) for lane in range(LANES)]

@@ -19,6 +19,7 @@ from shared.logs import get_logger
 
 # Of what a sample found, so many are named.
 EXAMPLES: Final = 5
+IDS_LOGGED: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,17 @@ class RelaySubscriber:
     def bound_to_loopback(self, asked_for: str) -> None:
         """Without tokens the HTTP port is not opened to others, unless ALLOW_INSECURE_BIND says so."""
         self._log.warning(log_events.BOUND_TO_LOOPBACK, asked_for=asked_for)
+
+    def operated(self, operator: str, action: str, selected: Mapping[str, object], ids: Sequence[int]) -> None:
+        """The bearer of a token acted on dead letters."""
+        self._log.info(
+            log_events.OPERATED,
+            operator=operator,
+            action=action,
+            selected=selected,
+            number=len(ids),
+            ids=ids[:IDS_LOGGED],
+        )
 
     def draining(self) -> None:
         """The process was told to stop and finishes what it has in hand."""

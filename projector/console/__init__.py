@@ -1,1 +1,1 @@
-"""The projector's HTTP port: health, readiness and metrics."""
+"""The projector's HTTP port: health, readiness, metrics, and the operators' web page."""

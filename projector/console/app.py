@@ -1,27 +1,51 @@
-"""GET /health, /ready and /metrics of one projector."""
+"""The application on the projector's port: /health, /ready, /metrics, and the operators' web page."""
 
 from typing import Any
 
 import psycopg
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from projector.console.access import Access, OwnNamesOnly
+from projector.console.dead_letters import dead_letter_routes
+from projector.console.feed import Feed
+from projector.console.headers import SecurityHeaders
+from projector.console.problems import install_problems
+from projector.console.routes import PAGE, page_routes
+from projector.lookout import Lookout
 from projector.settings import ProjectorSettings
 from projector.status import read_status
 from projector.subscriber import RelaySubscriber, describe
 
 
-def console(settings: ProjectorSettings, subscriber: RelaySubscriber, name: str) -> FastAPI:
+def console(
+    settings: ProjectorSettings, subscriber: RelaySubscriber, name: str, lookout: Lookout, feed: Feed
+) -> FastAPI:
     """Return the application. Its handlers are plain functions, which FastAPI runs on threads of their own."""
     app = FastAPI(title="Projector", docs_url=None, redoc_url=None, openapi_url=None)
+    install_problems(app)
+    app.add_middleware(OwnNamesOnly, settings=settings)
+    app.add_middleware(SecurityHeaders)
+    app.include_router(machine_routes(settings, subscriber, name))
+    access = Access(settings)
+    app.include_router(page_routes(settings, name, lookout, feed, access))
+    app.include_router(dead_letter_routes(settings, subscriber, name, access))
+    app.mount("/page", StaticFiles(directory=PAGE))
+    return app
 
-    @app.get("/health")
+
+def machine_routes(settings: ProjectorSettings, subscriber: RelaySubscriber, name: str) -> APIRouter:
+    """Return what machines ask. It never needs a token."""
+    router = APIRouter()
+
+    @router.get("/health")
     def health() -> dict[str, str]:
         """Answer that the process is alive."""
         return {"status": "ok"}
 
-    @app.get("/ready")
+    @router.get("/ready")
     def ready() -> JSONResponse:
         """Answer whether every lane relays, and for what a lane waits."""
         lanes = [{"state": lane.state, "reason": lane.reason} for lane in subscriber.lanes]
@@ -37,9 +61,9 @@ def console(settings: ProjectorSettings, subscriber: RelaySubscriber, name: str)
             body |= {"status": "degraded"}
         return JSONResponse(body)
 
-    @app.get("/metrics")
+    @router.get("/metrics")
     def metrics() -> Response:
         """Answer this projector's metrics in Prometheus' text format."""
         return Response(generate_latest(subscriber.registry), media_type=CONTENT_TYPE_LATEST)
 
-    return app
+    return router
