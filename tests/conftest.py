@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.clients",
     "tests.fixtures.api_processes",
     "tests.fixtures.replica_sets",
+    "tests.fixtures.consoles",
 ]
 
 
