@@ -3,18 +3,21 @@
 Reads a page or the aggregates with some ids, never more, and as much of each as is compared.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 import pymongo
 from pymongo.collection import Collection
+from pymongo.errors import OperationFailure
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from projector import outbox, rows
 from projector.drift import Shown
 from projector.projections.registry import Projection, project
 from shared.mongo import Document
+from shared.mongo_time import MongoTime
 
 # Documents that are compared as a whole may be large.
 PAGE: Final = 5000
@@ -22,6 +25,10 @@ DEEP_PAGE: Final = 500
 
 # A member that is behind what is settled may be waited for, but not for ever.
 READ_SECONDS: Final = 30
+
+# A replay that swaps the collection ends the reads of the old one; the next one reads the new one.
+READS: Final = 3
+SWAPPED: Final = frozenset({43, 175})  # CursorNotFound, QueryPlanKilled
 
 BEFORE_ALL: Final = -(2**63)
 
@@ -62,20 +69,11 @@ class Sides:
 
     def documents_after(self, after: int, limit: int) -> dict[int, Shown]:
         """Return the next documents and tombstones after the id `after`."""
-        found = self.collection.find({"_id": {"$gt": after}}, self._fields).sort("_id", 1)
-        with pymongo.timeout(READ_SECONDS):
-            return {document["_id"]: document for document in found.limit(limit).batch_size(limit + 1)}
+        return self._read({"_id": {"$gt": after}}, limit)
 
     def documents_of(self, ids: Sequence[int]) -> dict[int, Shown]:
         """Return those of the documents and tombstones that there are, with all that is settled by now."""
-        time = outbox.settled_time(self.connection)
-        client = self.collection.database.client
-        with pymongo.timeout(READ_SECONDS), client.start_session(causal_consistency=True) as session:
-            if time:
-                # A secondary, or a primary that was deposed and does not know it yet, may be behind what is settled.
-                time.advance(session)
-            found = self.collection.find({"_id": {"$in": list(ids)}}, self._fields, session=session)
-            return {document["_id"]: document for document in found.batch_size(len(ids) + 1)}
+        return self._read({"_id": {"$in": list(ids)}}, len(ids), outbox.settled_time(self.connection))
 
     def in_flight(self, aggregate_type: str, ids: Sequence[int]) -> set[int]:
         """Return which of the aggregates have messages on their way."""
@@ -89,8 +87,27 @@ class Sides:
         stored = [end["_id"] for end in ends if end]
         return [found for found in (rows.id_range(self.connection, self.projection.rows), tuple(stored)) if found]
 
+    def _read(self, which: Mapping[str, Any], limit: int, time: MongoTime | None = None) -> dict[int, Shown]:
+        """Return documents in id order, as they were at `time` or after it."""
+
+        def read() -> dict[int, Shown]:
+            client = self.collection.database.client
+            with pymongo.timeout(READ_SECONDS), client.start_session(causal_consistency=True) as session:
+                if time:
+                    # A secondary may be behind what is settled, and so may a primary that was deposed just now.
+                    time.advance(session)
+                # One more than there can be, so that they come in one reply.
+                found = self.collection.find(which, self._fields, session=session).batch_size(limit + 1)
+                return {document["_id"]: document for document in found.sort("_id", 1).limit(limit)}
+
+        return Retrying(retry=retry_if_exception(_was_swapped), stop=stop_after_attempt(READS), reraise=True)(read)
+
     @property
     def _fields(self) -> list[str] | None:
         owner = self.projection.owner_field
         owner_fields = [f"{owner}.id", f"{owner}.version"] if owner else []
         return None if self.deep else ["version", "deleted_at", *owner_fields]
+
+
+def _was_swapped(error: BaseException) -> bool:
+    return isinstance(error, OperationFailure) and error.code in SWAPPED

@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from pymongo.errors import OperationFailure
 
 from projector import sides
 from projector.drift import Drift
@@ -12,8 +13,9 @@ from projector.outbox import IN_FLIGHT
 from projector.projections.registry import PROJECTIONS
 from projector.relay import Relay
 from projector.verify import compare
+from shared.mongo import create_client, read_model_database
 from tests.fixtures.relays import Outbox, Watched, drain
-from tests.integration.projector.conftest import ReadModels, Rows
+from tests.integration.projector.conftest import OwnServers, ReadModels, Rows, migrate
 
 
 @pytest.fixture
@@ -108,8 +110,8 @@ def test_pages_bound_what_is_held_of_either_side(
 
     assert len(list(compare(postgres, database["users_read"], projection, deep=deep))) == 14
 
-    pages = [find["limit"] for find in commands.named("find") if "limit" in find]
-    again = [len(find["filter"]["_id"]["$in"]) for find in commands.named("find") if "limit" not in find]
+    pages = [find["limit"] for find in commands.named("find") if "$gt" in find["filter"]["_id"]]
+    again = [len(find["filter"]["_id"]["$in"]) for find in commands.named("find") if "$in" in find["filter"]["_id"]]
     # What differs may be a page of rows and a page of documents, which are looked at again together.
     assert set(pages) == {2}
     assert max(again) <= 4
@@ -200,3 +202,18 @@ def test_the_look_at_messages_finds_them_by_an_index_however_many_there_are(
     plan = "\n".join(row[0] for row in postgres.execute(f"EXPLAIN {IN_FLIGHT}", values))
     assert "ix_outbox_aggregate_id" in plan
     assert "Seq Scan on outbox " not in plan
+
+
+@pytest.mark.parametrize("code", [43, 175])
+def test_a_page_is_read_again_when_the_collection_was_swapped_meanwhile(own_servers: OwnServers, code: int) -> None:
+    settings = own_servers.settings
+    migrate(settings)
+    url = settings.database_url.get_secret_value()
+    with psycopg.connect(url, autocommit=True) as connection, create_client(settings, "test") as client:
+        user_id = Rows(connection).user()
+        users = read_model_database(client, settings)["users_read"]
+        own_servers.fail({"times": 2}, failCommands=["find"], errorCode=code)
+        assert list(compare(connection, users, PROJECTIONS["user"])) == [Drift("missing", "user", user_id, 1, None)]
+        own_servers.fail("alwaysOn", failCommands=["find"], errorCode=code)
+        with pytest.raises(OperationFailure):
+            list(compare(connection, users, PROJECTIONS["user"]))
