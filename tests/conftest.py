@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.fixtures.api_processes",
     "tests.fixtures.replica_sets",
     "tests.fixtures.consoles",
+    "tests.fixtures.browsers",
 ]
 
 
