@@ -85,14 +85,41 @@ def run() -> None:
 
 
 @app.command()
-def replay(read_model: ReadModelArgument = None, *, json: Json = False) -> None:
-    """Rebuild read models from the write model, beside running projectors and clients."""
-    from projector import maintenance
+def replay(
+    read_model: ReadModelArgument = None,
+    *,
+    ids: Annotated[
+        str | None, typer.Option(help="Only these documents of it: ids, separated by commas.", metavar="1,2,...")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="At most so many documents a second.", min=0.1)] = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the replay at work, wherever it runs.")] = False,
+    json: Json = False,
+) -> None:
+    """Rebuild read models from the write model, beside running projectors and clients.
 
+    Interrupted, it goes on where it was when it is run again.
+    """
+    from projector import replay_run
+
+    if cancel and (read_model or ids or rate):
+        fail("--cancel ends whatever replay is at work: it goes with nothing else", USAGE)
+    if ids and (read_model is None or rate):
+        fail("--ids needs the read model, as in `projector replay items --ids 1,2`, and goes without --rate", USAGE)
     with reporting_faults():
-        totals = maintenance.replay(_aggregate_types(read_model))
-    text = ", ".join(f"{count:,} {name}" for name, count in totals.items())
-    print_answer(json, totals, f"Replayed {text}.")
+        if cancel:
+            cancelled = replay_run.cancel()
+            text = f"Cancelled the replay of {cancelled}." if cancelled else "No replay is at work."
+            print_answer(json, {"cancelled": cancelled}, text)
+        elif ids and read_model:
+            wanted = _ids(ids)
+            (aggregate_type,) = _aggregate_types(read_model)
+            sent = replay_run.replay_ids(aggregate_type, wanted)
+            text = f"Sent {sent:,} messages for {len(wanted):,} {read_model.value}: the relay rewrites them."
+            print_answer(json, {read_model.value: len(wanted), "messages": sent}, text)
+        else:
+            totals = replay_run.replay(_aggregate_types(read_model), rate)
+            counts = ", ".join(f"{count:,} {name}" for name, count in totals.items())
+            print_answer(json, totals, f"Replayed {counts}.")
 
 
 @app.command()
@@ -178,6 +205,13 @@ def doctor(*, json: Json = False) -> None:
 
 def _aggregate_types(read_model: ReadModelName | None) -> tuple[str, ...]:
     return tuple(name.value.removesuffix("s") for name in ([read_model] if read_model else ReadModelName))
+
+
+def _ids(text: str) -> list[int]:
+    try:
+        return sorted({int(number) for number in text.split(",")})
+    except ValueError:
+        fail(f"--ids: expected whole numbers separated by commas, not {text!r}", USAGE)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The connection that relays and replays work on."""
 
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -7,11 +8,13 @@ import psycopg
 import pymongo
 from pymongo.database import Database
 
-from projector import outbox
+from projector import outbox, replays
+from projector.projections.registry import PROJECTIONS
 from projector.settings import ProjectorSettings
+from projector.swap import finish_swap
 from shared.installation import adopt_read_models
-from shared.mongo import Document, ensure_read_models
-from shared.postgres import connect
+from shared.mongo import Document, ensure_read_models, raise_validator
+from shared.postgres import VALIDATORS_LOCK, connect
 
 # The session's time-outs lie above the batch's deadline: the relay gives up first and says why.
 SERVER_MARGIN_SECONDS: Final = 5
@@ -22,14 +25,15 @@ def open_relay_connection(
 ) -> tuple[psycopg.Connection, UUID]:
     """Return a connection fit for claiming, once MongoDB holds this installation's read models, complete.
 
-    With it comes the installation's incarnation, which every batch compares. Raises ForeignReadModelsError when the
-    read models are another's, NotMigratedError when there are no tables, and the drivers' errors when a server is
-    away.
+    It is in autocommit mode. With it comes the installation's incarnation, which every batch compares. Raises
+    ForeignReadModelsError when the read models are another's, NotMigratedError when there are no tables,
+    ShapeTooOldError when they are made in a newer shape, and the drivers' errors when a server is away.
     """
     milliseconds = int((settings.batch_deadline_seconds + SERVER_MARGIN_SECONDS) * 1000)
     connection = connect(
         settings,
         name,
+        autocommit=True,
         statement_timeout=milliseconds,
         idle_in_transaction_session_timeout=milliseconds,
         # A plan kept from the time when the outbox was empty reads all of it for each batch of the next import.
@@ -37,12 +41,18 @@ def open_relay_connection(
     )
     try:
         outbox.prepare(connection)
+        finish_swap(connection, database)
         with connection.transaction():
-            outbox.hold_read_models(connection)
+            held = replays.hold_read_models(connection)
             # A silent MongoDB must not hold the lock; making an index may take as long as it takes.
             with pymongo.timeout(settings.connect_timeout_seconds):
                 installation = adopt_read_models(connection, database)
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (VALIDATORS_LOCK,))
             ensure_read_models(database)
+            if held.shadow:
+                # What this code writes it writes there, too, whichever version began the replay.
+                read_model = PROJECTIONS[held.shadow.aggregate_type].read_model
+                raise_validator(database, replace(read_model, name=held.shadow.name))
             outbox.forget_lanes(connection)
     except BaseException:
         connection.close()

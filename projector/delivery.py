@@ -23,11 +23,13 @@ from projector.projections.gate import UnstorableDocumentError, Write, apply, wr
 from projector.projections.item import owner_of
 from projector.projections.references import BEFORE_ALL, FanOut, correct_owners, fan_out_step
 from projector.projections.registry import PROJECTIONS, Projection, project
+from projector.replays import Shadow
 from projector.settings import ProjectorSettings
 from shared.events.registry import UnreadableEventError, read_event
 from shared.mongo import Document, primary_process
 from shared.mongo_time import MongoTime
 from shared.outbox.message import OutboxMessage
+from shared.read_models import ITEMS_READ, USERS_READ, ReadModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,10 @@ class Delivery:
         """Which process of mongod takes the writes now, as far as the driver knows."""
         return primary_process(self._database.client)
 
-    def deliver(self, messages: Sequence[OutboxMessage], deadline: Deadline) -> Delivered:
+    def deliver(self, messages: Sequence[OutboxMessage], deadline: Deadline, shadow: Shadow | None = None) -> Delivered:
         """Write what `messages` say and return the outcome of each aggregate.
 
+        While a read model is replayed its shadow is written as well, before the live collection.
         Raises a transient error when a server could not do the work; then the whole batch must come again.
         """
         by_type: dict[str, list[OutboxMessage]] = {}
@@ -128,14 +131,14 @@ class Delivery:
             for aggregate_type, projection in PROJECTIONS.items():
                 batch = by_type.pop(aggregate_type, [])
                 if batch:
-                    found = self._deliver_to(projection, batch, counts, phases, deadline, session)
+                    found = self._deliver_to(projection, batch, counts, phases, deadline, session, shadow)
                     outcomes |= {(aggregate_type, aggregate_id): outcome for aggregate_id, outcome in found.items()}
             time = MongoTime.of_session(session)
         for message in chain.from_iterable(by_type.values()):
             outcomes[aggregate_of(message)] = Dead(f"unknown aggregate type {message.aggregate_type!r}")
         return Delivered(outcomes, counts["applied"], counts["stale"], time, phases.seconds)
 
-    def _deliver_to(
+    def _deliver_to(  # noqa: PLR0913 - what a batch works with, handed on once
         self,
         projection: Projection,
         batch: Sequence[OutboxMessage],
@@ -143,36 +146,48 @@ class Delivery:
         phases: Phases,
         deadline: Deadline,
         session: ClientSession,
+        shadow: Shadow | None,
     ) -> dict[int, Outcome]:
-        collection = self._database[projection.read_model.name]
         writes, failed = _project(batch, projection)
         phases.ended("project")
-        result = apply(collection, writes, deadline, session)
+        collections = self._collections(projection.read_model, shadow)
+        errors: dict[int, str] = {}
+        for collection in collections:
+            result = apply(collection, writes, deadline, session)
+            # What cannot be projected is written nowhere; whether that matters the live collection says.
+            unwritten = {**result.refused, **(failed if collection is collections[-1] else {})}
+            superseded = _superseded(collection, batch, unwritten, deadline, session)
+            errors |= {i: error for i, error in unwritten.items() if i not in superseded}
+            failed |= result.refused
         counts.update(applied=result.applied, stale=result.stale)
-        failed |= result.refused
         outcomes: dict[int, Outcome] = {message.aggregate_id: Settled() for message in batch}
-        outcomes |= {aggregate_id: Dead(error) for aggregate_id, error in failed.items()}
-        outcomes |= {
-            aggregate_id: Settled() for aggregate_id in _superseded(collection, batch, failed, deadline, session)
-        }
+        outcomes |= {aggregate_id: Dead(error) for aggregate_id, error in errors.items()}
         phases.ended("write")
         stored = [write for write in writes if write.aggregate_id not in failed]
         if projection.owner_field:
             owners = {write.aggregate_id: write.owner for write in stored if write.owner}
-            refused = correct_owners(self._database, owners, deadline, session)
-            outcomes |= {item_id: Dead(error) for item_id, error in refused.items()}
+            users = self._database[USERS_READ.name]
+            for items in collections:
+                refused = correct_owners(users, items, owners, deadline, session)
+                outcomes |= {item_id: Dead(error) for item_id, error in refused.items()}
         if projection.is_owner:
             cursors = {message.aggregate_id: message.cursor for message in batch}
-            left, refused = self._fan_out(stored, cursors, deadline, session)
+            left, refused = self._fan_out(stored, cursors, shadow, deadline, session)
             outcomes |= {fan_out.owner["id"]: Unfinished(fan_out.cursor) for fan_out in left}
             outcomes |= {user_id: Dead(error) for user_id, error in refused.items()}
         phases.ended("references")
         return outcomes
 
+    def _collections(self, live: ReadModel, shadow: Shadow | None) -> list[Collection[Document]]:
+        """Return where the documents of a read model are written: its shadow while there is one, then itself."""
+        names = [shadow.name] if shadow and shadow.aggregate_type == live.aggregate_type else []
+        return [self._database[name] for name in (*names, live.name)]
+
     def _fan_out(
         self,
         writes: Iterable[Write],
         cursors: Mapping[int, int | None],
+        shadow: Shadow | None,
         deadline: Deadline,
         session: ClientSession,
     ) -> tuple[list[FanOut], dict[int, str]]:
@@ -188,8 +203,9 @@ class Delivery:
         ]
         refused: dict[int, str] = {}
         budget = Deadline.after(self._fan_out_budget)
+        collections = self._collections(ITEMS_READ, shadow)
         while left:
-            left, errors = fan_out_step(self._database, left, self._fan_out_step, deadline, session)
+            left, errors = fan_out_step(collections, left, self._fan_out_step, deadline, session)
             refused |= errors
             if budget.has_passed():
                 break

@@ -9,17 +9,14 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final, cast
-from uuid import UUID
 
 import psycopg
 from psycopg.adapt import Loader
 from psycopg.rows import TupleRow, class_row, scalar_row
 
-from shared.installation import NotMigratedError
 from shared.mongo_time import MongoTime
 from shared.outbox.message import OutboxMessage
-from shared.postgres import DEAD_CHANNEL, READ_MODELS_LOCK, SETTLED_CHANNEL
-from shared.write_model.installation import INCARNATION
+from shared.postgres import DEAD_CHANNEL, SETTLED_CHANNEL
 
 # PostgreSQL refuses a notification of 8,000 bytes or more.
 NOTIFICATION_BYTES: Final = 7_900
@@ -44,11 +41,6 @@ CLAIM_AWAITED: Final = f"""
         SELECT id FROM outbox WHERE awaited AND id > %(after)s ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )) RETURNING {COLUMNS}
 """
-
-# The lock comes in a statement of its own: what is read after it is seen by a snapshot taken under it.
-LOCK_READ_MODELS: Final = "SELECT pg_advisory_xact_lock_shared(%(key)s)"
-
-INSTALLATION: Final = f"SELECT {INCARNATION} FROM installation"
 
 # An effect that is not finished keeps its message, with the cursor where it stands.
 KEEP: Final = """
@@ -179,19 +171,6 @@ class Recorded:
 def prepare(connection: psycopg.Connection) -> None:
     """Make `connection` fit for claiming: JSON comes as bytes."""
     connection.adapters.register_loader("jsonb", RawJsonLoader)
-
-
-def hold_read_models(connection: psycopg.Connection) -> UUID:
-    """Hold the read models until this transaction ends; return the installation's incarnation under the lock.
-
-    Raises NotMigratedError when there are no tables.
-    """
-    connection.execute(LOCK_READ_MODELS, {"key": READ_MODELS_LOCK})
-    try:
-        installation = connection.cursor(row_factory=scalar_row).execute(INSTALLATION).fetchone()
-    except psycopg.errors.UndefinedTable as error:
-        raise NotMigratedError from error
-    return cast("UUID", installation)
 
 
 def claim(connection: psycopg.Connection, *, after: int, limit: int) -> list[OutboxMessage]:

@@ -14,7 +14,7 @@ from uuid import UUID
 import psycopg
 from bson import ObjectId
 
-from projector import outbox
+from projector import outbox, replays
 from projector.deadline import Deadline
 from projector.delivery import Delivery, settlement_of
 from projector.phases import Phase, Phases
@@ -131,14 +131,15 @@ class Relay:
         begun, phases = time.monotonic(), Phases()
         deadline = Deadline.after(self._settings.batch_deadline_seconds)
         with connection.transaction():
-            if outbox.hold_read_models(connection) != installation:
+            held = replays.hold_read_models(connection)
+            if held.incarnation != installation:
                 raise InstallationChangedError
             messages = self._claimed = self._claim(connection)
             if not messages:
                 self._beat_when_due(connection)
                 return BatchCounts(seconds=time.monotonic() - begun)
             phases.ended("claim")
-            delivered = self._delivery.deliver(messages, deadline)
+            delivered = self._delivery.deliver(messages, deadline, held.shadow)
             phases.include(delivered.seconds)
             # Not settled by what a mongod acknowledged whose read models nobody has looked at.
             if self._delivery.mongod != self._mongod:

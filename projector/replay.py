@@ -1,112 +1,241 @@
-"""Replay: rebuild read models from the write model, through the same projections, the same gate and the same looks.
+"""Replay: rebuild a read model from the write model beside running projectors and clients.
 
-It writes into the live collections, beside running projectors: the gate passes over what is newer, and a page is
-read and written while the read models are held, so nobody empties them in between. Readers and writers never stop.
+The documents go through the same projections, the same gate and the same looks as those of the relay, into a shadow.
+From the moment it is registered every batch writes it as well. So nothing has to be caught up: what was settled before,
+the rows show; what is settled later, its batch writes. When the shadow shows what the rows say, it takes the place of
+the live collection. Everything is recorded page by page, so a replay that was interrupted goes on where it was.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import replace
+from itertools import islice
+from typing import Final, cast
 from uuid import UUID
 
 import psycopg
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from projector import outbox, rows
+from projector import replays, rows
 from projector.deadline import Deadline
-from projector.projections.gate import apply, write_of
+from projector.projections.gate import UnstorableDocumentError, Write, apply, write_of
 from projector.projections.item import owner_of
 from projector.projections.references import FanOut, correct_owners, fan_out_step
-from projector.projections.registry import PROJECTIONS, project
+from projector.projections.registry import PROJECTIONS, Projection, project
+from projector.replays import ReplayAtWork, ReplayCancelledError, ReplayError, ShapeTooOldError
+from projector.shadow import create_shadow, uuid_of
+from projector.swap import give_up, swap
+from projector.verify import compare
+from shared.events.event import Event
 from shared.installation import InstallationChangedError
 from shared.mongo import Document
+from shared.outbox.departed import departed
+from shared.read_models import ITEMS_READ, USERS_READ, Tombstone, shape_of
+from shared.read_models_lock import alone_with_read_models
+from shared.shadows import drop_shadows
 
 PAGE: Final = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What one step did: rows read, documents that were missing or older, and the id it reached."""
-
-    rows: int
-    applied: int
-    reached: int
+EXAMPLES: Final = 3
 
 
 class Replay:
-    """Rebuilds one read model after the other. `run_once` does one page and says how far it got."""
+    """Rebuilds one read model. `run_once` does one step and says where it got to.
+
+    To be used by the one process that has the turn, see replays.taking_turn.
+    """
 
     def __init__(
         self,
         connection: psycopg.Connection,
         installation: UUID,
         database: Database[Document],
+        aggregate_type: str,
+        *,
         page_deadline_seconds: float,
+        rate: float | None = None,
     ) -> None:
-        """`connection` and `installation` are what open_relay_connection returned."""
+        """`connection` and `installation` are what open_relay_connection returned; `rate` is in documents a second."""
         self._connection = connection
         self._installation = installation
         self._database = database
+        self._projection: Projection = PROJECTIONS[aggregate_type]
+        self._aggregate_type = aggregate_type
         self._page_deadline_seconds = page_deadline_seconds
+        self._rate = rate
 
-    def run(self, aggregate_types: Sequence[str], on_page: Callable[[str, int, Page], None]) -> dict[str, int]:
-        """Rebuild the read models of `aggregate_types` and return the rows read of each.
+    def run(self, on_step: Callable[[ReplayAtWork], None] = lambda _: None) -> int:
+        """Go from where it is to the end; return how many rows were copied in all. `on_step` is told after each step.
 
-        `on_page` is told the aggregate type, how many rows there were at the start, and what each page did.
+        Raises ReplayError when the shadow is not fit to be shown; then the live collection stays as it is.
         """
-        totals: dict[str, int] = {}
-        # Users come first, so that the looks of items find them.
-        for aggregate_type in (known for known in PROJECTIONS if known in aggregate_types):
-            with self._connection.transaction():
-                expected = rows.count(self._connection, PROJECTIONS[aggregate_type].rows)
-            totals[aggregate_type] = reached = 0
-            while True:
-                page = self.run_once(aggregate_type, after=reached)
-                if not page.rows:
-                    break
-                reached = page.reached
-                totals[aggregate_type] += page.rows
-                on_page(aggregate_type, expected, page)
-        return totals
+        replay = self.begin()
+        on_step(replay)
+        while replay.state == "copying":
+            begun = time.monotonic()
+            before, replay = replay, self.copy(replay)
+            on_step(replay)
+            if self._rate:
+                time.sleep(max(0.0, (replay.copied - before.copied) / self._rate - (time.monotonic() - begun)))
+        self.verify(replay)
+        swap(self._connection, self._database, replay)
+        return replay.copied
 
-    def run_once(self, aggregate_type: str, *, after: int) -> Page:
-        """Rebuild the next page of documents after the id `after`."""
-        projection = PROJECTIONS[aggregate_type]
-        left: list[FanOut] = []
-        with self._step() as (deadline, session):
-            events = rows.events_page(self._connection, aggregate_type, projection.rows, after=after, limit=PAGE)
+    def begin(self) -> ReplayAtWork:
+        """Return the replay to go on with: the one that was interrupted, else a new one."""
+        replay = replays.at_work(self._connection)
+        if replay and replay.aggregate_type != self._aggregate_type:
+            raise ReplayError(
+                f"the replay of {replay.aggregate_type}s of {replay.started_at:%Y-%m-%d %H:%M:%S %Z} was interrupted: "
+                f"`projector replay {replay.aggregate_type}s` resumes it, `projector replay --cancel` gives it up"
+            )
+        if replay and self._can_go_on(replay):
+            return replay
+        drop_shadows(self._database)
+        shadow, shadow_uuid = create_shadow(self._database, self._projection.read_model)
+        self._register(shadow, shadow_uuid)
+        begun = replays.at_work(self._connection)
+        if begun is None:
+            raise ReplayCancelledError
+        return begun
+
+    def copy(self, replay: ReplayAtWork) -> ReplayAtWork:
+        """Copy the tombstones, or the next page of rows; return where the replay is afterwards."""
+        if replay.cursor == replays.TOMBSTONES:
+            self._copy_tombstones(replay)
+            return self._advanced(replay, cursor=0, rows=0)
+        limit = min(PAGE, max(1, int(self._rate))) if self._rate else PAGE
+        last, count = self._copy_page(replay, limit)
+        if count:
+            return self._advanced(replay, cursor=last, rows=count)
+        replays.move(self._connection, replay.id, "verifying")
+        return replace(replay, state="verifying")
+
+    def verify(self, replay: ReplayAtWork) -> None:
+        """Compare the shadow to the rows. Raises ReplayError, and ends the replay, when they differ for good."""
+
+        def on_page(_: int) -> None:
+            replays.touch(self._connection, replay.id)
+
+        found = compare(self._connection, self._database[replay.shadow], self._projection, deep=True, on_page=on_page)
+        # What a failed message explains the live collection has as well: its message is still there to be retried.
+        drift = list(islice((one for one in found if one.dead_letter is None), EXAMPLES))
+        replays.touch(self._connection, replay.id)
+        if drift:
+            self._give_up(replay, f"the rebuilt documents differ from their rows: {'; '.join(map(str, drift))}")
+
+    def _can_go_on(self, replay: ReplayAtWork) -> bool:
+        """Return whether the interrupted replay can be resumed; else it is ended."""
+        shape = self._projection.read_model.shape
+        if replay.shape != shape:
+            reason = f"it was begun in shape {replay.shape}, documents have shape {shape} now"
+        elif uuid_of(self._database, replay.shadow) != replay.shadow_uuid:
+            reason = f"{replay.shadow} is gone: somebody dropped it"
+        else:
+            return True
+        give_up(self._connection, self._database, replay.id, reason)
+        return False
+
+    def _register(self, shadow: str, shadow_uuid: UUID) -> None:
+        """Let every batch from now on know the shadow. None is in flight meanwhile, so none is half in it."""
+        read_model = self._projection.read_model
+        expected = rows.count(self._connection, self._projection.rows)
+        with alone_with_read_models(self._connection):
+            # Meanwhile somebody may have emptied the read models, or begun to write in a newer shape.
+            with self._connection.transaction():
+                held = replays.hold_read_models(self._connection)
+            if held.incarnation != self._installation:
+                raise InstallationChangedError
+            newest = shape_of(self._database[read_model.name].options().get("validator", {}))
+            if newest > read_model.shape:
+                raise ShapeTooOldError(self._aggregate_type, newest)
+            if uuid_of(self._database, shadow) != shadow_uuid:
+                raise ReplayCancelledError
+            replays.register(self._connection, self._aggregate_type, shadow, shadow_uuid, read_model.shape, expected)
+
+    def _copy_tombstones(self, replay: ReplayAtWork) -> None:
+        """Put a tombstone into the shadow for whatever late messages could bring back."""
+        with self._step(replay):
+            gone = list(departed(self._connection, self._projection.read_model))
+            (now,) = self._connection.execute("SELECT clock_timestamp()").fetchone() or (None,)
+        self._bury(replay, (Tombstone(_id=i, version=version, deleted_at=now) for i, version in gone))
+        live = self._database[self._projection.read_model.name]
+        self._bury(replay, iter(cast("Iterator[Tombstone]", live.find({"deleted_at": {"$type": "date"}}))))
+
+    def _bury(self, replay: ReplayAtWork, tombstones: Iterator[Tombstone]) -> None:
+        while page := list(islice(tombstones, PAGE)):
+            with self._step(replay) as (deadline, session):
+                # What has a row is not deleted, whatever the live collection says; a row that is gone never returns.
+                alive = rows.versions_of(self._connection, self._projection.rows, [found["_id"] for found in page])
+                writes = [write_of(found) for found in page if found["_id"] not in alive]
+                self._apply(replay, writes, deadline, session)
+
+    def _copy_page(self, replay: ReplayAtWork, limit: int) -> tuple[int, int]:
+        """Copy the next rows into the shadow; return the last id, and how many these were."""
+        projection, left = self._projection, list[FanOut]()
+        with self._step(replay) as (deadline, session):
+            events = rows.events_page(
+                self._connection, self._aggregate_type, projection.rows, after=replay.cursor, limit=limit
+            )
             if not events:
-                return Page(0, 0, after)
-            writes = [write_of(project(event), projection.owner_field) for event in events]
-            applied = apply(self._database[projection.read_model.name], writes, deadline, session)
-            _raise_refused(aggregate_type, applied.refused)
+                return replay.cursor, 0
+            writes = [self._write(event) for event in events]
+            self._apply(replay, writes, deadline, session)
             if projection.owner_field:
                 owners = {write.aggregate_id: write.owner for write in writes if write.owner}
-                _raise_refused(aggregate_type, correct_owners(self._database, owners, deadline, session))
+                users, shadow = self._database[USERS_READ.name], self._database[replay.shadow]
+                self._raise_refused(correct_owners(users, shadow, owners, deadline, session))
             if projection.is_owner:
                 left = [FanOut(owner_of(write.document)) for write in writes if write.version > 1]
         # A page of users may own any number of items: each step has a transaction and a deadline of its own.
         while left:
-            with self._step() as (deadline, session):
-                left, refused = fan_out_step(self._database, left, PAGE, deadline, session)
-                _raise_refused(aggregate_type, refused)
-        return Page(len(events), applied.applied, events[-1].aggregate_id)
+            with self._step(replay) as (deadline, session):
+                left, refused = fan_out_step([self._database[ITEMS_READ.name]], left, PAGE, deadline, session)
+                self._raise_refused(refused)
+        return events[-1].aggregate_id, len(events)
+
+    def _write(self, event: Event) -> Write:
+        try:
+            return write_of(project(event), self._projection.owner_field)
+        except UnstorableDocumentError as error:
+            raise _RefusedError(f"{event.aggregate_type} {event.aggregate_id}: {error}") from error
+
+    def _advanced(self, replay: ReplayAtWork, *, cursor: int, rows: int) -> ReplayAtWork:
+        with self._step(replay):
+            replays.advance(self._connection, replay.id, cursor=cursor, rows=rows)
+        return replace(replay, cursor=cursor, copied=replay.copied + rows)
+
+    def _apply(self, replay: ReplayAtWork, writes: Sequence[Write], deadline: Deadline, session: ClientSession) -> None:
+        self._raise_refused(apply(self._database[replay.shadow], writes, deadline, session).refused)
 
     @contextmanager
-    def _step(self) -> Iterator[tuple[Deadline, ClientSession]]:
+    def _step(self, replay: ReplayAtWork) -> Iterator[tuple[Deadline, ClientSession]]:
+        """Hold the read models for one transaction, in which this replay is surely at work."""
         deadline = Deadline.after(self._page_deadline_seconds)
-        with self._connection.transaction(), self._database.client.start_session(causal_consistency=True) as session:
-            if outbox.hold_read_models(self._connection) != self._installation:
-                raise InstallationChangedError
-            yield deadline, session
+        try:
+            with (
+                self._connection.transaction(),
+                self._database.client.start_session(causal_consistency=True) as session,
+            ):
+                held = replays.hold_read_models(self._connection)
+                if held.incarnation != self._installation:
+                    raise InstallationChangedError
+                if held.shadow is None or held.shadow.replay_id != replay.id:
+                    raise ReplayCancelledError
+                yield deadline, session
+                deadline.remaining()
+        except _RefusedError as error:
+            self._give_up(replay, str(error))
+
+    def _raise_refused(self, refused: Mapping[int, str]) -> None:
+        for aggregate_id, error in refused.items():
+            raise _RefusedError(f"{self._aggregate_type} {aggregate_id}: {error}")
+
+    def _give_up(self, replay: ReplayAtWork, error: str) -> None:
+        give_up(self._connection, self._database, replay.id, error)
+        raise ReplayError(f"the replay failed, the read model is as it was: {error}")
 
 
-def _raise_refused(aggregate_type: str, refused: Mapping[int, str]) -> None:
-    for aggregate_id, error in refused.items():
-        raise ReplayRefusedError(f"{aggregate_type} {aggregate_id}: {error}")
-
-
-class ReplayRefusedError(RuntimeError):
-    """MongoDB refused a document that the projection made. The message names the aggregate and the reason."""
+class _RefusedError(RuntimeError):
+    """A document that the projection made cannot be stored."""

@@ -20,6 +20,7 @@ from tenacity import (
 )
 
 from projector.deadline import DeadlinePassedError
+from projector.replays import ShapeTooOldError, SwapUnfinishedError
 from shared.installation import ForeignReadModelsError, InstallationChangedError, NotMigratedError
 
 # What an operator must mend is waited for in the same way: the relay goes on by itself afterwards.
@@ -38,6 +39,8 @@ TRANSIENT: Final = (
     NotMigratedError,
     ForeignReadModelsError,
     InstallationChangedError,
+    ShapeTooOldError,
+    SwapUnfinishedError,
 )
 
 # Codes of MongoDB's error_codes.yml that speak of the server's state and not of the document.

@@ -23,7 +23,7 @@ import pymongo
 from psycopg.rows import scalar_row
 from pymongo.database import Database
 
-from projector import outbox
+from projector import outbox, replays
 from projector.deadline import Deadline
 from projector.projections.gate import remove_tombstones
 from projector.settings import ProjectorSettings
@@ -37,8 +37,6 @@ SEEN_BEFORE_SECONDS: Final = 3600.0
 
 # One projector of the installation at a time; the others find nothing to do.
 TAKE_TURN: Final = "SELECT pg_try_advisory_xact_lock(%(key)s)"
-
-IS_REPLAYING: Final = "SELECT EXISTS (SELECT FROM replays WHERE ended_at IS NULL)"
 
 DAYS_AGO: Final = "SELECT clock_timestamp() - make_interval(days => %(days)s)"
 
@@ -73,9 +71,10 @@ class TombstonePurge:
         with connection.transaction():
             if not _value(connection, TAKE_TURN, key=TOMBSTONES_LOCK):
                 return 0
-            if outbox.hold_read_models(connection) != installation:
+            held = replays.hold_read_models(connection)
+            if held.incarnation != installation:
                 raise InstallationChangedError
-            if _value(connection, IS_REPLAYING):
+            if held.shadow:
                 self._seen[read_model.name] = {}
                 return 0
             removable = self._removable(connection, read_model, deadline)

@@ -16,7 +16,7 @@ from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from shared.read_models import READ_MODELS, ReadModel
+from shared.read_models import READ_MODELS, ReadModel, shape_of
 from shared.settings import Settings
 
 Document = dict[str, Any]
@@ -27,6 +27,7 @@ CODEC: Final[CodecOptions[Document]] = CodecOptions(tz_aware=True)
 
 META: Final = "meta"
 
+NAMESPACE_NOT_FOUND: Final = 26
 NAMESPACE_EXISTS: Final = 48
 
 
@@ -78,19 +79,23 @@ def primary_process(client: MongoClient[Any]) -> ObjectId | None:
 
 
 def ensure_read_models(database: Database[Document], read_models: tuple[ReadModel, ...] = READ_MODELS) -> None:
-    """Create what is missing of collections and indexes and set the validators. Doing it again changes nothing."""
+    """Create what is missing of collections and indexes and set the validators. Doing it again changes nothing.
+
+    A validator of a higher shape stays: projectors of that shape are at work.
+    """
     for read_model in read_models:
         try:
             database.create_collection(read_model.name, validator=read_model.validator, check_exists=False)
         except OperationFailure as error:
             if error.code != NAMESPACE_EXISTS:
                 raise
-            _set_validator(database, read_model)
+            raise_validator(database, read_model)
         for index in read_model.indexes:
             database[read_model.name].create_index(list(index.keys), name=index.name, **index.options)
 
 
-def _set_validator(database: Database[Document], read_model: ReadModel) -> None:
-    current: Mapping[str, Any] = database[read_model.name].options()
-    if current.get("validator") != read_model.validator:
+def raise_validator(database: Database[Document], read_model: ReadModel) -> None:
+    """Set the validator of a collection that exists, unless it has one of a higher shape."""
+    current: Mapping[str, Any] = database[read_model.name].options().get("validator", {})
+    if current != read_model.validator and shape_of(current) <= read_model.shape:
         database.command("collMod", read_model.name, validator=read_model.validator)

@@ -13,6 +13,10 @@ from shared.settings import Settings
 
 # Transactions that write MongoDB hold this advisory lock shared; whoever must keep them out takes it exclusively.
 READ_MODELS_LOCK = 0x6B617461  # "kata"
+# Held by the process that replays, for as long as it does: one at a time.
+REPLAY_LOCK = 0x6B617472  # "katr"
+# Held while validators are looked at and changed, so that no older one replaces a newer.
+VALIDATORS_LOCK = 0x6B617476  # "katv"
 
 # Whoever purges tombstones holds this one, so that one projector does at a time.
 TOMBSTONES_LOCK = 0x746F6D62  # "tomb"

@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.databases",
     "tests.fixtures.relays",
+    "tests.fixtures.replays",
     "tests.fixtures.clients",
     "tests.fixtures.api_processes",
     "tests.fixtures.replica_sets",

@@ -11,7 +11,6 @@ from typing import Final
 import psycopg
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from shared.installation import (
     Installation,
@@ -23,42 +22,35 @@ from shared.installation import (
 )
 from shared.mongo import Document, create_client, ensure_read_models, read_model_database
 from shared.outbox.departed import departed
-from shared.postgres import READ_MODELS_LOCK, connect
+from shared.postgres import connect
 from shared.read_models import READ_MODELS, ReadModel, Tombstone
+from shared.read_models_lock import GIVE_UP_SECONDS, alone_with_read_models
 from shared.settings import Settings
+from shared.shadows import cancel_replay, drop_shadows
 
 UNREACHABLE: Final = 3
 NAME: Final = "kata-clean-mongo"
-# A waiting exclusive request stalls the lanes behind it, so it gives up early and tries again.
-LOCK_TIMEOUT_MILLISECONDS: Final = 500
-LOCK_SECONDS: Final = 60
 
 
 def clean(connection: psycopg.Connection, database: Database[Document]) -> dict[str, int]:
-    """Empty the read models and return how many documents each held. `connection` is in autocommit mode."""
-    _lock(connection)
-    try:
+    """Empty the read models and return how many documents each held. `connection` is in autocommit mode.
+
+    A replay that is at work is cancelled.
+    """
+    with alone_with_read_models(connection):
         installation = _installation(connection)
         # From here to the new mark a projector finds no mark and refuses: half-empty read models are not served on.
         unmark_read_models(database)
+        if installation:
+            cancel_replay(connection, database)
+        else:
+            drop_shadows(database)
         counts = {read_model.name: _empty(connection, database, read_model, installation) for read_model in READ_MODELS}
         if installation:
             # What MongoDB acknowledged before says nothing of what it will hold.
             connection.execute("UPDATE projectors SET operation_time = NULL, cluster_time = NULL")
             mark_read_models(connection, database, begin_history(connection))
-    finally:
-        connection.execute("SELECT pg_advisory_unlock(%s)", (READ_MODELS_LOCK,))
     return counts
-
-
-def _lock(connection: psycopg.Connection) -> None:
-    attempts = Retrying(
-        retry=retry_if_exception_type(psycopg.errors.LockNotAvailable),
-        wait=wait_random_exponential(multiplier=0.1, max=2),
-        stop=stop_after_delay(LOCK_SECONDS),
-        reraise=True,
-    )
-    attempts(connection.execute, "SELECT pg_advisory_lock(%s)", (READ_MODELS_LOCK,))
 
 
 def _installation(connection: psycopg.Connection) -> Installation | None:
@@ -92,12 +84,12 @@ def main() -> None:
     settings = Settings.load_or_exit()
     try:
         with (
-            connect(settings, NAME, autocommit=True, lock_timeout=LOCK_TIMEOUT_MILLISECONDS) as connection,
+            connect(settings, NAME, autocommit=True) as connection,
             create_client(settings, NAME) as client,
         ):
             counts = clean(connection, read_model_database(client, settings))
     except psycopg.errors.LockNotAvailable:
-        sys.exit(f"The read models were in use for {LOCK_SECONDS} s, nothing was changed: try again")
+        sys.exit(f"The read models were in use for {GIVE_UP_SECONDS:.0f} s, nothing was changed: try again")
     except (psycopg.OperationalError, PyMongoError) as error:
         store = "PostgreSQL" if isinstance(error, psycopg.Error) else "MongoDB"
         sys.stderr.write(f"{store} could not be reached: {' '.join(str(error).split())[:300]}\n")

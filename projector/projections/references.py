@@ -8,17 +8,17 @@ Both looks run whatever the gate said: a redelivery must finish what a crash lef
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pymongo
 from pymongo.client_session import ClientSession
-from pymongo.database import Database
+from pymongo.collection import Collection
 
 from projector.deadline import Deadline
 from projector.projections.gate import Embedding, embed_owners
 from projector.projections.item import owner_of
 from shared.mongo import Document
-from shared.read_models import ALIVE, ITEMS_READ, USERS_READ, OwnerDocument
+from shared.read_models import ALIVE, OwnerDocument
 
 BEFORE_ALL: Final = 0
 
@@ -36,9 +36,13 @@ class FanOut:
 
 
 def correct_owners(
-    database: Database[Document], owners: Mapping[int, OwnerDocument], deadline: Deadline, session: ClientSession
+    users: Collection[Document],
+    items: Collection[Document],
+    owners: Mapping[int, OwnerDocument],
+    deadline: Deadline,
+    session: ClientSession,
 ) -> dict[int, str]:
-    """Look at the stored owners of items just stored and correct the items that embed an older version.
+    """Look at the stored owners of items just stored in `items` and correct those that embed an older version.
 
     `owners` maps item id -> the owner it was stored with. `session` is the causally consistent one that stored the
     items: the look comes after the store, on whichever server it is read from. Returns the errors of items that
@@ -49,7 +53,7 @@ def correct_owners(
     with pymongo.timeout(deadline.remaining()):
         stored = {
             user["_id"]: owner_of(user)
-            for user in database[USERS_READ.name].find(
+            for user in users.find(
                 {"_id": {"$in": list({owner["id"] for owner in owners.values()})}, **ALIVE},
                 {"name": 1, "email": 1, "version": 1},
                 session=session,
@@ -60,49 +64,60 @@ def correct_owners(
         for item_id, owner in owners.items()
         if owner["id"] in stored and stored[owner["id"]]["version"] > owner["version"]
     ]
-    refused = embed_owners(database[ITEMS_READ.name], corrections, deadline, session)
+    refused = embed_owners(items, corrections, deadline, session)
     return {corrections[index].first: error for index, error in refused.items()}
 
 
 def fan_out_step(
-    database: Database[Document],
+    collections: Sequence[Collection[Document]],
     fan_outs: Sequence[FanOut],
     limit: int,
     deadline: Deadline,
     session: ClientSession,
 ) -> tuple[list[FanOut], dict[int, str]]:
-    """Correct the next `limit` items that embed one of these users.
+    """Correct the next items that embed one of these users, at most `limit` in each of the collections of items.
 
-    The items are walked in the order of the index on (owner.id, _id), one user after the other. Returns what is left
-    to do, and the errors of users whom an item could not take, by user id; these are given up.
+    They are walked side by side, in the order of the index on (owner.id, _id), one user after the other. Returns what
+    is left to do, and the errors of users whom an item could not take, by user id; these are given up.
     """
-    page = _next_items(database, fan_outs, limit, deadline, session)
-    ids = {owner_id: [item["_id"] for item in items] for owner_id, items in groupby(page, key=_owner_id)}
+    pages = [_next_items(items, fan_outs, limit, deadline, session) for items in collections]
+    # All of them stop at the lowest of their ends; a page that is not full has no end.
+    end = min((page[-1] for page in pages if len(page) == limit), default=None)
     by_owner = {fan_out.owner["id"]: fan_out for fan_out in fan_outs}
-    embeddings = [
-        Embedding(by_owner[owner_id].owner, reached[0], reached[-1], by_owner[owner_id].is_repair)
-        for owner_id, reached in ids.items()
-    ]
-    errors = embed_owners(database[ITEMS_READ.name], embeddings, deadline, session)
-    refused = {embeddings[index].owner["id"]: error for index, error in errors.items()}
-    if len(page) < limit:
+    refused: dict[int, str] = {}
+    for items, page in zip(collections, pages, strict=True):
+        reached = [place for place in page if end is None or place <= end]
+        ids = {owner_id: [place.item_id for place in places] for owner_id, places in groupby(reached, key=_owner_id)}
+        embeddings = [
+            Embedding(by_owner[owner_id].owner, ids[owner_id][0], ids[owner_id][-1], by_owner[owner_id].is_repair)
+            for owner_id in ids
+        ]
+        errors = embed_owners(items, embeddings, deadline, session)
+        refused |= {embeddings[index].owner["id"]: error for index, error in errors.items()}
+    if end is None:
         return [], refused
-    last_owner = page[-1]["owner"]["id"]
     left = [
-        replace(fan_out, cursor=page[-1]["_id"]) if owner_id == last_owner else fan_out
+        replace(fan_out, cursor=end.item_id) if owner_id == end.owner_id else fan_out
         for owner_id, fan_out in sorted(by_owner.items())
-        if owner_id >= last_owner and owner_id not in refused
+        if owner_id >= end.owner_id and owner_id not in refused
     ]
     return left, refused
 
 
+class _Place(NamedTuple):
+    """Where an item stands in the walk."""
+
+    owner_id: int
+    item_id: int
+
+
 def _next_items(
-    database: Database[Document],
+    items: Collection[Document],
     fan_outs: Sequence[FanOut],
     limit: int,
     deadline: Deadline,
     session: ClientSession,
-) -> list[Document]:
+) -> list[_Place]:
     fresh = [fan_out.owner["id"] for fan_out in fan_outs if fan_out.cursor == BEFORE_ALL]
     begun = [
         {"owner.id": fan_out.owner["id"], "_id": {"$gt": fan_out.cursor}}
@@ -111,15 +126,14 @@ def _next_items(
     ]
     branches: list[Mapping[str, Any]] = [*begun, *([{"owner.id": {"$in": fresh}}] if fresh else [])]
     with pymongo.timeout(deadline.remaining()):
-        return list(
-            database[ITEMS_READ.name]
-            .find({"$or": branches} if len(branches) > 1 else branches[0], {"owner.id": 1}, session=session)
+        found = (
+            items.find({"$or": branches} if len(branches) > 1 else branches[0], {"owner.id": 1}, session=session)
             .sort([("owner.id", 1), ("_id", 1)])
             .hint("owner")
             .limit(limit)
         )
+        return [_Place(item["owner"]["id"], item["_id"]) for item in found]
 
 
-def _owner_id(item: Mapping[str, Any]) -> int:
-    owner_id: int = item["owner"]["id"]
-    return owner_id
+def _owner_id(place: _Place) -> int:
+    return place.owner_id

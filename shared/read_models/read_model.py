@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypedDict
 
+SHAPE_WORD: Final = "shape"
+
 # What every query adds: a tombstone has `deleted_at`, a document never has.
 ALIVE: Final[Mapping[str, Any]] = {"deleted_at": None}
 
@@ -38,18 +40,33 @@ TOMBSTONES: Final = Index(
 
 @dataclass(frozen=True, slots=True)
 class ReadModel:
-    """A collection of documents made from one aggregate type, whose rows are in `table`."""
+    """A collection of documents made from one aggregate type, whose rows are in `table`.
+
+    `shape` is raised by one with every change of what documents hold: see "A document's shape changed" in runbook.md.
+    """
 
     name: str
     aggregate_type: str
     table: str
     indexes: tuple[Index, ...]
     document_schema: Mapping[str, Any]
+    shape: int = 1
 
     @property
     def validator(self) -> dict[str, Any]:
-        """The JSON schema of what the collection may hold: documents or tombstones."""
-        return {"$jsonSchema": {"oneOf": [self.document_schema, TOMBSTONE_SCHEMA]}}
+        """The JSON schema of what the collection may hold: documents or tombstones. It says of which shape it is."""
+        return {
+            "$jsonSchema": {
+                "description": f"{SHAPE_WORD} {self.shape}",
+                "oneOf": [self.document_schema, TOMBSTONE_SCHEMA],
+            }
+        }
+
+
+def shape_of(validator: Mapping[str, Any]) -> int:
+    """Return the shape of a collection with this validator, 0 when it does not say."""
+    word, _, number = str(validator.get("$jsonSchema", {}).get("description", "")).partition(" ")
+    return int(number) if word == SHAPE_WORD and number.isdecimal() else 0
 
 
 TOMBSTONE_SCHEMA: Final[Mapping[str, Any]] = {

@@ -1,68 +1,34 @@
-"""Replay: after a clean everything comes back; beside relays and writers nothing newer is lost."""
+"""Replay: what it builds. After a clean everything comes back; what is wrong in a read model is right afterwards."""
 
-import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
-from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 
 from api.scripts.clean_mongo import clean
 from projector import replay as replay_module
-from projector.connection import open_relay_connection
 from projector.process import Projector
 from projector.relay import Relay
-from projector.replay import Page, Replay, ReplayRefusedError
-from projector.settings import ProjectorSettings
+from projector.replays import ReplayAtWork, ReplayCancelledError, ReplayError
 from shared.installation import InstallationChangedError
 from shared.mongo import Document
-from tests.fixtures.relays import Outbox, Watched, drain
+from tests.fixtures.relays import NOW, Outbox, Watched, drain
+from tests.fixtures.replays import MakeReplay, alive, raw, shadows, states
 from tests.fixtures.waiting import wait_until
-from tests.integration.projector.conftest import Rows, run_cli
+from tests.integration.projector.conftest import Rows
 
-RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
-BOTH = ("user", "item")
-
-MakeReplay = Callable[..., Replay]
-
-
-@pytest.fixture
-def make_replay(settings: ProjectorSettings, read_models: Database[Document]) -> Iterator[MakeReplay]:
-    """Makes replays that are stepped or run in this process."""
-    connections: list[psycopg.Connection] = []
-
-    def make(database: Database[Document] = read_models, page_deadline: float = 10) -> Replay:
-        connection, installation = open_relay_connection(settings, "test replay", database)
-        connections.append(connection)
-        return Replay(connection, installation, database, page_deadline)
-
-    yield make
-    for connection in connections:
-        connection.close()
-
-
-def run(replay: Replay, *aggregate_types: str) -> dict[str, int]:
-    return replay.run(aggregate_types or BOTH, lambda *_: None)
-
-
-def raw(read_models: Database[Document]) -> dict[str, bytes]:
-    """Every document as the bytes that MongoDB holds."""
-    return {
-        f"{name} {document['_id']}": document.raw
-        for name in ("users_read", "items_read")
-        for document in read_models.get_collection(name, codec_options=RAW).find()
-    }
+RunReplay = Callable[..., dict[str, int]]
 
 
 def test_after_a_clean_everything_is_back_byte_for_byte(
     api: httpx.Client,
     running_projector: Projector,
-    make_replay: MakeReplay,
+    replay: RunReplay,
     postgres: psycopg.Connection,
     read_models: Database[Document],
 ) -> None:
@@ -88,222 +54,234 @@ def test_after_a_clean_everything_is_back_byte_for_byte(
 
     clean(postgres, read_models)
     assert raw(read_models) == {}
-    totals = run(make_replay())
+    totals = replay()
 
     assert totals == {"user": 2, "item": 2}
     assert raw(read_models) == before
     assert first in [d["_id"] for d in read_models["items_read"].find({"description": None, "tags": ["z", "a", "m"]})]
 
 
-def test_a_second_replay_changes_nothing(make_replay: MakeReplay, rows: Rows, read_models: Database[Document]) -> None:
+def test_a_second_replay_ends_with_the_same_documents(
+    replay: RunReplay, rows: Rows, postgres: psycopg.Connection, read_models: Database[Document]
+) -> None:
     owner_id = rows.user("Ada", version=3)
     for _ in range(3):
         rows.item(owner_id, version=2)
-    run(make_replay())
+    replay()
     before = raw(read_models)
     assert len(before) == 4
 
-    applied: list[int] = []
-    make_replay().run(BOTH, lambda _type, _rows, page: applied.append(page.applied))
+    replay()
 
-    assert applied == [0, 0]
     assert raw(read_models) == before
+    assert shadows(read_models) == []
+    assert states(postgres) == [("user", "done"), ("item", "done")] * 2
 
 
-def test_a_replay_reads_page_after_page(
+def test_the_rebuilt_collection_has_validator_and_indexes(
+    replay: RunReplay, rows: Rows, relay: Relay, read_models: Database[Document]
+) -> None:
+    relay.run_once()
+    before = [
+        (read_models[name].options(), read_models[name].index_information()) for name in ("users_read", "items_read")
+    ]
+    rows.item(rows.user())
+    replay()
+    after = [
+        (read_models[name].options(), read_models[name].index_information()) for name in ("users_read", "items_read")
+    ]
+    assert after == before
+
+
+def test_a_replay_copies_page_after_page(
     make_replay: MakeReplay, rows: Rows, read_models: Database[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay_module, "PAGE", 3)
     for _ in range(7):
         rows.user()
-    pages: list[Page] = []
-    make_replay().run(["user"], lambda _type, _expected, page: pages.append(page))
+    steps: list[ReplayAtWork] = []
+    make_replay("user").run(steps.append)
 
-    assert [(page.rows, page.applied) for page in pages] == [(3, 3), (3, 3), (1, 1)]
+    assert [(step.state, step.copied) for step in steps] == [
+        *(("copying", copied) for copied in (0, 0, 3, 6, 7)),
+        ("verifying", 7),
+    ]
+    assert {step.expected for step in steps} == {7}
     assert read_models["users_read"].count_documents({}) == 7
 
 
-def test_a_replay_brings_missing_stale_and_half_renamed_documents_up_to_date(
-    make_replay: MakeReplay, rows: Rows, read_models: Database[Document], monkeypatch: pytest.MonkeyPatch
+def test_a_replay_puts_right_whatever_is_wrong_in_a_read_model(
+    replay: RunReplay, rows: Rows, read_models: Database[Document]
 ) -> None:
-    monkeypatch.setattr(replay_module, "PAGE", 2)
     owner_id = rows.user("Ada", version=2)
-    items = [rows.item(owner_id, version=2) for _ in range(5)]
-    run(make_replay())
+    items = [rows.item(owner_id, version=2) for _ in range(6)]
+    replay()
     right = raw(read_models)
-    read_models["items_read"].delete_one({"_id": items[0]})
-    read_models["items_read"].update_one({"_id": items[1]}, {"$set": {"name": "old", "version": 1}})
-    read_models["items_read"].update_many(
-        {"_id": {"$in": items[2:]}}, {"$set": {"owner.name": "old", "owner.version": 1}}
-    )
+    stored = read_models["items_read"]
+    stored.delete_one({"_id": items[0]})
+    stored.update_one({"_id": items[1]}, {"$set": {"name": "old", "version": 1}})
+    stored.update_one({"_id": items[2]}, {"$set": {"name": "another", "version": 9}})
+    stored.replace_one({"_id": items[3]}, {"_id": items[3], "version": 9, "deleted_at": NOW})
+    stored.update_one({"_id": items[4]}, {"$set": {"owner.name": "old", "owner.version": 1}})
+    stored.insert_one({**stored.find_one({"_id": items[5]}), "_id": 900})
     read_models["users_read"].update_one({"_id": owner_id}, {"$set": {"version": 1, "name": "old"}})
 
-    # The users alone, too, carry their names into the items that are there.
-    run(make_replay(), "user")
-    assert read_models["items_read"].count_documents({"owner.version": 1}) == 0
-    run(make_replay(), "item")
+    replay()
 
     assert raw(read_models) == right
 
 
-def test_a_page_that_is_older_than_what_a_relay_settled_meanwhile_does_not_replace_it(
-    make_replay: MakeReplay,
-    make_relay: Callable[..., Relay],
-    rows: Rows,
-    outbox: Outbox,
-    postgres: psycopg.Connection,
-    watch: Callable[[], Watched],
-    read_models: Database[Document],
+def test_users_alone_carry_their_names_into_the_items_that_are_there(
+    replay: RunReplay, rows: Rows, read_models: Database[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ada = rows.user("Ada")
-    items = [rows.item(ada, "old"), rows.item(ada, "old", version=2), rows.item(ada)]
-    owner = {"id": ada, "name": "Grace", "email": "grace@example.org", "version": 2}
-    relay = make_relay()
-    database, commands = watch()
-    replay = make_replay(database)
+    monkeypatch.setattr(replay_module, "PAGE", 2)
+    owner_id = rows.user("Ada", version=2)
+    for _ in range(5):
+        rows.item(owner_id)
+    replay()
+    right = raw(read_models)
+    read_models["items_read"].update_many({}, {"$set": {"owner.name": "old", "owner.version": 1}})
 
-    def meanwhile() -> None:
-        # The page is read, its bulk is not sent yet: commands commit and a relay settles their messages.
-        postgres.execute("UPDATE items SET name = 'new', version = version + 1 WHERE id = ANY(%s)", (items[:2],))
-        postgres.execute("DELETE FROM items WHERE id = %s", (items[2],))
-        outbox.user(ada, 2, "Grace")
-        outbox.item(items[0], 2, owner=owner, name="new")
-        outbox.item(items[1], 3, owner=owner, name="new")
-        outbox.deleted("item", items[2], 2)
-        assert drain(relay).settled == 4
+    replay("user")
 
-    commands.before_next("insert", "items_read", meanwhile)
-    run(replay, "item")
-
-    found = {d["_id"]: (d["name"], d["version"], d["owner"]["name"]) for d in _alive(read_models)}
-    assert found == {items[0]: ("new", 2, "Grace"), items[1]: ("new", 3, "Grace")}
-
-
-def test_a_replayed_item_shows_a_rename_that_was_settled_while_its_page_was_on_its_way(
-    make_replay: MakeReplay,
-    make_relay: Callable[..., Relay],
-    rows: Rows,
-    outbox: Outbox,
-    watch: Callable[[], Watched],
-    read_models: Database[Document],
-) -> None:
-    ada = rows.user("Ada")
-    rows.item(ada)
-    relay = make_relay()
-    database, commands = watch()
-    replay = make_replay(database)
-
-    def rename() -> None:
-        outbox.user(ada, 2, "Grace")
-        drain(relay)
-
-    commands.before_next("insert", "items_read", rename)
-    run(replay, "item")
-
-    assert [d["owner"]["name"] for d in _alive(read_models)] == ["Grace"]
+    assert raw(read_models) == right
 
 
 def test_a_deleted_item_does_not_come_back(
-    make_replay: MakeReplay, relay: Relay, rows: Rows, outbox: Outbox, read_models: Database[Document]
+    replay: RunReplay, relay: Relay, rows: Rows, outbox: Outbox, read_models: Database[Document]
 ) -> None:
     rows.user()
     outbox.item(50)
     outbox.deleted("item", 50, 2)
     drain(relay)
-    run(make_replay())
+    replay()
+    assert alive(read_models) == []
+    assert read_models["items_read"].find_one() == {"_id": 50, "version": 2, "deleted_at": NOW}
 
-    assert _alive(read_models) == []
-    assert read_models["items_read"].count_documents({"_id": 50, "version": 2}) == 1
+    outbox.item(50)  # again, late
+    assert drain(relay).stale == 1
+    assert alive(read_models) == []
 
 
-def test_a_replay_beside_a_busy_projector_and_writers_ends_without_drift(
-    running_projector: Projector,
-    api: httpx.Client,
-    settings: ProjectorSettings,
+def test_what_has_messages_but_no_row_gets_a_tombstone(
+    make_replay: MakeReplay, relay: Relay, rows: Rows, outbox: Outbox, read_models: Database[Document]
+) -> None:
+    # Deleted; the message that says so was discarded, and an older one is still to come.
+    rows.user()
+    failed = outbox.item(50, 3)
+    outbox.append("item", 50, 4, "exploded", {})
+    outbox.connection.execute("UPDATE outbox SET attempts = 0 WHERE id = %s", (failed,))
+
+    make_replay("item").run()
+
+    assert read_models["items_read"].find_one({}, {"version": 1}) == {"_id": 50, "version": 4}
+    drain(relay)
+    assert alive(read_models) == []
+
+
+def test_the_read_models_are_never_empty_meanwhile(
+    replay: RunReplay,
+    make_replay: MakeReplay,
+    rows: Rows,
+    watch: Callable[[], Watched],
+    read_models: Database[Document],
+) -> None:
+    rows.item(rows.user())
+    replay()
+    database, commands = watch()
+    seen: list[int] = []
+
+    def look() -> None:
+        seen.append(len(alive(read_models)))
+
+    for name in ("create", "listCollections"):
+        commands.before_next(name, "", look)
+    run = make_replay("item", database)
+    run.run(lambda _: look())
+    assert seen
+    assert set(seen) == {1}
+
+
+def test_a_replay_begins_only_while_nobody_writes(
+    make_replay: MakeReplay,
+    rows: Rows,
     postgres: psycopg.Connection,
     read_models: Database[Document],
-    make_replay: MakeReplay,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(replay_module, "PAGE", 5)
-    eventual = {"Prefer": "respond-async"}
-    ada = api.post("/users", json={"name": "Ada", "email": "ada@example.org"}).json()["id"]
-    body = {"name": "a", "sell_in": 1, "quality": 2, "owner_id": ada, "tags": ["x"]}
-    items = [api.post("/items", json=body).json()["id"] for _ in range(20)]
-    clean(postgres, read_models)
-    errors: list[object] = []
-    begin = threading.Barrier(2)
-
-    def write() -> None:
-        begin.wait()
-        for n, item_id in enumerate(items):
-            answers = [
-                api.put(f"/items/{item_id}", json={"name": f"b{n}"}, headers=eventual),
-                api.put(f"/users/{ada}", json={"name": f"Ada {n}"}, headers=eventual),
-            ]
-            if n % 5 == 0:
-                answers.append(api.delete(f"/items/{item_id}", headers=eventual))
-            errors.extend(answer.text for answer in answers if not answer.is_success)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    begin.wait()
-    while writer.is_alive():
-        run(make_replay())
-    writer.join()
-    run(make_replay())
-    wait_until(lambda: postgres.execute("SELECT count(*) FROM outbox").fetchone() == (0,), "everything is settled")
-
-    assert errors == []
-    done = run_cli(settings, "verify", "--json")
-    assert (done.returncode, json.loads(done.stdout)["drift"]) == (0, 0)
-    assert {d["owner"]["name"] for d in _alive(read_models)} == {"Ada 19"}
-    assert len(_alive(read_models)) == 16
-
-
-def test_a_replay_waits_while_the_read_models_are_emptied(
-    make_replay: MakeReplay, rows: Rows, settings: ProjectorSettings, read_models: Database[Document]
+    database_url: str,
 ) -> None:
     rows.user()
-    replay = make_replay()
-    with psycopg.connect(settings.database_url.get_secret_value()) as emptying:
-        emptying.execute("SELECT pg_advisory_xact_lock(%s)", (0x6B617461,))
-        thread = threading.Thread(target=run, args=(replay,))
+    replay = make_replay("user")
+    with psycopg.connect(database_url) as batch:
+        batch.execute("SELECT pg_advisory_xact_lock_shared(%s)", (0x6B617461,))
+        thread = threading.Thread(target=replay.begin)
         thread.start()
+        wait_until(lambda: shadows(read_models), "the shadow is made")
         waiting = (
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test replay' AND wait_event = 'advisory'"
         )
-        with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as connection:
-            wait_until(lambda: connection.execute(waiting).fetchone() == (1,), "the replay waits")
-        assert read_models["users_read"].count_documents({}) == 0
-    thread.join(20)
-    assert read_models["users_read"].count_documents({}) == 1
+        wait_until(lambda: postgres.execute(waiting).fetchone() == (1,), "it waits")
+        # Those who come later do not stand behind it for long.
+        with psycopg.connect(database_url) as another:
+            another.execute("SELECT pg_advisory_xact_lock_shared(%s)", (0x6B617461,))
+        assert states(postgres) == []
+    thread.join(30)
+    assert states(postgres) == [("user", "copying")]
 
 
 def test_a_replay_stops_when_the_write_model_is_replaced(
     make_replay: MakeReplay, rows: Rows, postgres: psycopg.Connection, read_models: Database[Document]
 ) -> None:
     rows.user()
-    replay = make_replay()
+    replay = make_replay("user")
+    begun = replay.begin()
     postgres.execute("UPDATE installation SET id = gen_random_uuid()")
 
     with pytest.raises(InstallationChangedError):
-        run(replay)
-    assert read_models["users_read"].count_documents({}) == 0
+        replay.copy(begun)
+    assert read_models[begun.shadow].count_documents({}) == 0
 
 
 def test_a_refused_document_ends_the_replay_and_is_named(
-    make_replay: MakeReplay, rows: Rows, read_models: Database[Document]
+    make_replay: MakeReplay, rows: Rows, postgres: psycopg.Connection, read_models: Database[Document]
 ) -> None:
     user_id = rows.user("Refused")
-    replay = make_replay()
-    read_models.command("collMod", "users_read", validator={"name": {"$ne": "Refused"}})
+    replay = make_replay("user")
+    begun = replay.begin()
+    read_models.command("collMod", begun.shadow, validator={"name": {"$ne": "Refused"}})
 
-    with pytest.raises(ReplayRefusedError, match=f"user {user_id}: MongoDB refused the document"):
-        run(replay)
+    with pytest.raises(ReplayError, match=f"user {user_id}: MongoDB refused the document"):
+        replay.run()
+    assert states(postgres) == [("user", "failed")]
+    assert shadows(read_models) == []
 
 
-def test_every_step_of_a_replay_has_a_transaction_and_a_deadline_of_its_own(
+def test_a_shadow_that_differs_from_its_rows_never_goes_live(
+    make_replay: MakeReplay,
+    replay: RunReplay,
+    rows: Rows,
+    postgres: psycopg.Connection,
+    read_models: Database[Document],
+) -> None:
+    user_id = rows.user()
+    replay("user")
+    before = raw(read_models)
+    spoiled = make_replay("user")
+
+    def spoil(step: ReplayAtWork) -> None:
+        if step.state == "verifying":
+            read_models[step.shadow].delete_one({})
+
+    with pytest.raises(ReplayError, match=f"user {user_id} is missing"):
+        spoiled.run(spoil)
+
+    assert states(postgres) == [("user", "done"), ("user", "failed")]
+    assert postgres.execute("SELECT error FROM replays WHERE state = 'failed' AND error LIKE '%is missing%'").fetchone()
+    assert shadows(read_models) == []
+    assert raw(read_models) == before
+
+
+def test_every_step_has_a_transaction_and_a_deadline_of_its_own(
+    replay: RunReplay,
     make_replay: MakeReplay,
     rows: Rows,
     watch: Callable[[], Watched],
@@ -314,10 +292,10 @@ def test_every_step_of_a_replay_has_a_transaction_and_a_deadline_of_its_own(
     ada = rows.user("Ada", version=2)
     for _ in range(6):
         rows.item(ada)
-    run(make_replay())
+    replay()
     monkeypatch.setattr(replay_module, "PAGE", 2)
     database, commands = watch()
-    replay = make_replay(database)
+    users = make_replay("user", database)
     snapshots: list[object] = []
     begun = "SELECT xact_start FROM pg_stat_activity WHERE application_name = 'test replay' AND state LIKE 'idle in%'"
 
@@ -326,23 +304,23 @@ def test_every_step_of_a_replay_has_a_transaction_and_a_deadline_of_its_own(
         commands.before_next("find", "items_read", look)
 
     commands.before_next("find", "items_read", look)
-    run(replay, "user")
+    users.run()
 
     assert len(snapshots) == 4  # three full pages of two and an empty one
     assert len({str(snapshot) for snapshot in snapshots}) == 4
 
 
-def test_the_command_replay_ends_with_one_json_object(settings: ProjectorSettings, rows: Rows) -> None:
-    owner_id = rows.user()
-    rows.item(owner_id)
-    rows.item(owner_id)
+def test_cleaning_cancels_the_replay_at_work(
+    make_replay: MakeReplay, rows: Rows, postgres: psycopg.Connection, read_models: Database[Document]
+) -> None:
+    rows.user()
+    replay = make_replay("user")
+    begun = replay.begin()
 
-    done = run_cli(settings, "replay", "--json")
-    assert (done.returncode, json.loads(done.stdout.splitlines()[-1])) == (0, {"users": 1, "items": 2})
+    clean(postgres, read_models)
 
-    done = run_cli(settings, "replay", "items")
-    assert (done.returncode, done.stdout) == (0, "Replayed 2 items.\n")
-
-
-def _alive(read_models: Database[Document]) -> list[Document]:
-    return list(read_models["items_read"].find({"deleted_at": None}))
+    assert states(postgres) == [("user", "cancelled")]
+    assert shadows(read_models) == []
+    with pytest.raises(ReplayCancelledError):
+        replay.copy(begun)
+    assert shadows(read_models) == []

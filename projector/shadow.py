@@ -1,0 +1,54 @@
+"""The shadow in MongoDB: made beside the live collection, put in its place by a rename, recognised by its UUID.
+
+A rename keeps the UUID, so it tells at any time on which side of the swap we are, whoever died in between.
+"""
+
+from dataclasses import replace
+from typing import Final
+from uuid import UUID
+
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
+
+from shared.mongo import META, NAMESPACE_NOT_FOUND, Document, ensure_read_models
+from shared.read_models import ReadModel
+from shared.shadows import new_shadow_name
+
+_SWAPPED: Final = "swapped"
+
+
+def create_shadow(database: Database[Document], read_model: ReadModel) -> tuple[str, UUID]:
+    """Make an empty collection with the read model's validator and indexes; return its name and its UUID."""
+    name = new_shadow_name(read_model.name)
+    ensure_read_models(database, (replace(read_model, name=name),))
+    uuid = uuid_of(database, name)
+    assert uuid is not None  # noqa: S101 - it was just made, and nobody else knows its name
+    return name, uuid
+
+
+def uuid_of(database: Database[Document], name: str) -> UUID | None:
+    """Return the UUID of a collection, None when there is none of this name."""
+    for found in database.list_collections(filter={"name": name}):
+        uuid: UUID = found["info"]["uuid"].as_uuid()
+        return uuid
+    return None
+
+
+def put_in_place(database: Database[Document], shadow: str, uuid: UUID, live: str) -> bool:
+    """Rename the shadow over the live collection, unless that was done before. Returns whether it is live now.
+
+    To be called while alone with the read models. False: there is no such shadow, and the live collection is another.
+    """
+    # The shadow first: once it is gone, no rename of it can be on its way, and what is live stays so.
+    if uuid_of(database, shadow) == uuid:
+        try:
+            database[shadow].rename(live, dropTarget=True)
+        except OperationFailure as error:
+            if error.code != NAMESPACE_NOT_FOUND:
+                raise
+            # A process that died had sent the same, and it was done just now.
+    if uuid_of(database, live) != uuid:
+        return False
+    # Whoever did it, a majority must have it: a write acknowledged by one comes after everything before it.
+    database[META].replace_one({"_id": _SWAPPED}, {"collection": live, "uuid": str(uuid)}, upsert=True)
+    return True
