@@ -219,10 +219,10 @@ class Replay:
                 self._database.client.start_session(causal_consistency=True) as session,
             ):
                 held = replays.hold_read_models(self._connection)
-                if held.incarnation != self._installation:
-                    raise InstallationChangedError
                 if held.shadow is None or held.shadow.replay_id != replay.id:
                     raise ReplayCancelledError
+                if held.incarnation != self._installation:
+                    raise InstallationChangedError
                 yield deadline, session
                 deadline.remaining()
         except _RefusedError as error:

@@ -95,7 +95,9 @@ def ensure_read_models(database: Database[Document], read_models: tuple[ReadMode
 
 
 def raise_validator(database: Database[Document], read_model: ReadModel) -> None:
-    """Set the validator of a collection that exists, unless it has one of a higher shape."""
+    """Set the validator of a collection, unless it has one of a higher shape, or there is no such collection."""
     current: Mapping[str, Any] = database[read_model.name].options().get("validator", {})
     if current != read_model.validator and shape_of(current) <= read_model.shape:
-        database.command("collMod", read_model.name, validator=read_model.validator)
+        database.command(
+            "collMod", read_model.name, validator=read_model.validator, allowable_errors=[NAMESPACE_NOT_FOUND]
+        )

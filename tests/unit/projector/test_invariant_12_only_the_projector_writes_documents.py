@@ -21,6 +21,8 @@ OPERATIONS = {"InsertOne", "UpdateOne", "UpdateMany", "ReplaceOne", "DeleteOne",
 AMBIGUOUS = {"command", "rename", "drop"}
 
 ALLOWED = {
+    "projector/shadow.py": {"rename", "replace_one"},
+    "shared/shadows.py": {"drop_collection"},
     "projector/projections/gate.py": {"bulk_write", "InsertOne", "UpdateOne", "UpdateMany", "DeleteOne"},
     # hello and connectionStatus, which ask.
     "projector/doctor/mongo.py": {"command"},
