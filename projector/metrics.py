@@ -11,11 +11,12 @@ from pymongo.errors import PyMongoError
 from projector.deadline import DeadlinePassedError
 from projector.phases import PHASES
 from projector.relay import BatchCounts
+from projector.replays import ShapeTooOldError, SwapUnfinishedError
 from shared.installation import ForeignReadModelsError, InstallationChangedError, NotMigratedError
 from shared.metrics import SECONDS, create_registry
 
 LaneState = Literal["starting", "relaying", "waiting"]
-Cause = Literal["postgres", "mongo", "deadline", "migration", "installation"]
+Cause = Literal["postgres", "mongo", "deadline", "migration", "installation", "replay"]
 
 OUTCOMES: Final = ("settled", "dead", "unfinished", "superseded")
 VERDICTS: Final = ("applied", "stale")
@@ -92,6 +93,8 @@ def cause_of(error: BaseException) -> Cause:
             return "installation"
         case NotMigratedError() | psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedColumn():
             return "migration"
+        case ShapeTooOldError() | SwapUnfinishedError():
+            return "replay"
         case PyMongoError():
             return "mongo"
         case DeadlinePassedError():

@@ -149,7 +149,7 @@ class Replay:
                 raise InstallationChangedError
             newest = shape_of(self._database[read_model.name].options().get("validator", {}))
             if newest > read_model.shape:
-                raise ShapeTooOldError(self._aggregate_type, newest)
+                raise ShapeTooOldError.of(self._aggregate_type, newest)
             if uuid_of(self._database, shadow) != shadow_uuid:
                 raise ReplayCancelledError
             replays.register(self._connection, self._aggregate_type, shadow, shadow_uuid, read_model.shape, expected)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, Self
 from uuid import UUID
 
 import psycopg
@@ -103,9 +103,11 @@ class SwapUnfinishedError(RuntimeError):
 class ShapeTooOldError(RuntimeError):
     """Documents are made in a shape that this code does not know yet. The message names both."""
 
-    def __init__(self, aggregate_type: str, shape: int) -> None:
+    @classmethod
+    def of(cls, aggregate_type: str, shape: int) -> Self:
+        """Return the error for an aggregate type whose documents are made in `shape`."""
         read_model = PROJECTIONS[aggregate_type].read_model
-        super().__init__(
+        return cls(
             f"{read_model.name} is made in shape {shape}, this projector knows shape {read_model.shape}: "
             "deploy the version that knows it"
         )
@@ -160,7 +162,7 @@ def hold_read_models(connection: psycopg.Connection) -> Held:
     if row is None:
         raise NotMigratedError
     if row["newer_type"]:
-        raise ShapeTooOldError(row["newer_type"], row["newer_shape"])
+        raise ShapeTooOldError.of(row["newer_type"], row["newer_shape"])
     if row["state"] == "swapping":
         raise SwapUnfinishedError
     shadow = Shadow(row["id"], row["aggregate_type"], row["shadow"]) if row["id"] else None

@@ -12,6 +12,7 @@ from projector.delivery import Dead, Settled, Unfinished, aggregate_of, coalesce
 from projector.metrics import cause_of
 from projector.outbox import notification_payloads
 from projector.relay import BatchCounts
+from projector.replays import ShapeTooOldError, SwapUnfinishedError
 from projector.retry import TRANSIENT, retrying
 from projector.settings import ProjectorSettings
 from projector.subscriber import Lane, RelaySubscriber, describe
@@ -150,6 +151,8 @@ def test_a_lane_says_what_it_waits_for_and_counts_what_it_does() -> None:
         (DeadlinePassedError(), "deadline"),
         (InstallationChangedError(), "installation"),
         (ForeignReadModelsError(), "installation"),
+        (ShapeTooOldError(), "replay"),
+        (SwapUnfinishedError(), "replay"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
