@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from devstack.instance import Instance
+from tests.fixtures.runbook import procedure, run_procedure
 from tests.fixtures.waiting import wait_until
 
 DOWNGRADE = ("alembic", "downgrade", "base")
@@ -60,6 +61,16 @@ def test_a_full_reset_ends_without_drift_though_ids_start_again_at_1(kata: Insta
     assert after["created_at"] > before["created_at"]
     for url in kata.projectors:
         wait_until(lambda url=url: ready(url)["status"] == "ready", "the projectors are ready")
+
+
+def test_the_runbooks_commands_reset_everything(kata: Instance) -> None:
+    done = run_procedure(procedure("The owner's full reset"), kata.environment)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    for url in kata.projectors:
+        wait_until(lambda url=url: ready(url)["status"] == "ready", "the projectors are ready")
+    wait_until(lambda: status(kata)["backlog"] == 0, "the backlog is gone")
+    assert run(kata, "projector", "verify").startswith("No drift")
 
 
 def test_leaving_clean_mongo_out_is_noticed_and_the_message_names_the_command(kata: Instance) -> None:

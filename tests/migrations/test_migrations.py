@@ -35,6 +35,17 @@ OBJECTS = """
     WHERE pronamespace = 'public'::regnamespace
 """
 
+COLUMNS = """
+    SELECT table_name, column_name, data_type, is_nullable, coalesce(column_default, identity_generation, '')
+    FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'alembic_version'
+"""
+CONSTRAINTS = """
+    SELECT relname, conname, pg_get_constraintdef(constraints.oid)
+    FROM pg_class JOIN pg_constraint AS constraints ON conrelid = pg_class.oid
+    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND contype <> 'n'
+      AND relname <> 'alembic_version'
+"""
+
 
 @pytest.fixture
 def empty(create_database: Callable[[str | None], str], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -70,6 +81,29 @@ def test_every_revision_goes_up_down_and_up_again(empty: str, connection: psycop
     command.downgrade(CONFIG, "base")
     assert objects(connection) == set()
     assert connection.execute("SELECT * FROM alembic_version").fetchall() == []
+
+
+def test_the_code_that_runs_goes_on_while_and_after_the_next_revision_comes(
+    empty: str, connection: psycopg.Connection
+) -> None:
+    """Migrations come first in a deploy: code that knows nothing of a revision reads and writes as before."""
+    for revision in reversed(REVISIONS):
+        columns, constraints = of_tables(connection, COLUMNS), of_tables(connection, CONSTRAINTS)
+        command.upgrade(CONFIG, revision)
+        columns_after, constraints_after = of_tables(connection, COLUMNS), of_tables(connection, CONSTRAINTS)
+        for table in columns:
+            assert columns_after[table] >= columns[table], "no column goes or changes"
+            added = columns_after[table] - columns[table]
+            assert all(nullable == "YES" or default for _, _, nullable, default in added), "an INSERT without it works"
+            assert constraints_after[table] <= constraints[table], "nothing is refused that was accepted"
+
+
+def of_tables(connection: psycopg.Connection, statement: str) -> dict[str, set[tuple[str, ...]]]:
+    """Return what a statement says of each table of ours."""
+    found: dict[str, set[tuple[str, ...]]] = {}
+    for table, *row in connection.execute(statement.encode()):
+        found.setdefault(table, set()).add(tuple(row))
+    return found
 
 
 def test_there_is_one_line_of_revisions() -> None:
