@@ -9,6 +9,7 @@ from projector.relay import Relay
 from projector.settings import ProjectorSettings
 from shared.bearer import Token, Tokens
 from tests.fixtures.relays import Outbox, drain
+from tests.fixtures.runbook import procedure, run_procedure
 from tests.integration.projector.conftest import run_cli
 
 NOBODY = "postgresql://kata:kata@127.0.0.1:1/kata"
@@ -86,3 +87,11 @@ def test_a_token_is_made_with_the_entry_that_accepts_it(settings: ProjectorSetti
     assert Token.parse(made["entry"]).scopes == {"read", "operate"}
     assert run_cli(settings, "token", "a:b").returncode == 2
     assert run_cli(settings, "token", "ada", "--scope", "admin").returncode == 2
+
+
+def test_the_runbook_makes_tokens_for_those_who_act_and_for_those_who_look() -> None:
+    done = run_procedure(procedure("Letting somebody act on the web page"), {})
+    assert done.returncode == 0, done.stderr
+    entries = [line.removeprefix("TOKENS entry ") for line in done.stdout.splitlines() if line.startswith("TOKENS")]
+    tokens = {token.name: token.scopes for token in map(Token.parse, entries)}
+    assert tokens == {"ada": {"read", "operate"}, "bob": {"read"}}
