@@ -14,6 +14,7 @@ from fastapi.telemetry import TelemetryConfig
 
 from api import health
 from api.consistency.freshness import Freshness
+from api.consistency.provenance import Provenance
 from api.consistency.settlements import Settlements
 from api.consistency.token import HEADER_NAME as TOKEN
 from api.consistency.waker import Waker
@@ -58,16 +59,21 @@ def create_app(settings: ApiSettings, tracing: Tracing | None = None) -> FastAPI
         )
         replace_stale_connections(engine)
         metrics.watch_pool(cast("BoundedPool", engine.pool))
+        read_models = async_read_model_database(client, settings)
+        provenance = Provenance(engine, read_models)
         app.state.services = Services(
             settings,
             engine,
-            async_read_model_database(client, settings),
+            read_models,
+            provenance,
             settlements,
             waker,
-            Freshness(engine, settlements, waker, metrics),
+            Freshness(engine, provenance, settlements, waker, metrics),
             metrics,
         )
-        parts = [asyncio.create_task(part) for part in (settlements.listen(), settlements.check(), waker.run())]
+        parts = [
+            asyncio.create_task(part) for part in (settlements.listen(), settlements.check(provenance), waker.run())
+        ]
         yield
         for part in parts:
             part.cancel()

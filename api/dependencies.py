@@ -11,10 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.consistency.answer import Consistency
 from api.consistency.freshness import Freshness
 from api.consistency.prefer import parse_prefer
+from api.consistency.provenance import Provenance
 from api.consistency.settlements import Settlements
 from api.consistency.token import HEADER_NAME, PATTERN, Token
 from api.consistency.waker import Waker
 from api.deadline import deadline_of
+from api.errors import ProjectionPendingError
 from api.expected import Expected
 from api.idempotency.header import request_key_of
 from api.idempotency.request_key import RequestKey
@@ -33,6 +35,7 @@ class Services:
     settings: ApiSettings
     engine: AsyncEngine
     read_models: AsyncDatabase[Document]
+    provenance: Provenance
     settlements: Settlements
     waker: Waker
     freshness: Freshness
@@ -78,11 +81,14 @@ async def reads_of(
         return
     preference = parse_prefer(", ".join(prefer or []), services.settings.default_wait_seconds)
     deadline_of(request).extend(preference.wait_seconds)
-    moment = await services.freshness.moment_of(Token.decode(token), preference.wait_seconds)
+    found = await services.freshness.look_up(Token.decode(token), preference.wait_seconds)
     async with services.read_models.client.start_session(causal_consistency=True) as session:
-        if moment:
-            moment.advance(session)
+        if found.time:
+            found.time.advance(session)
         yield Reads(services.read_models, session)
+    # The mongod that answered may have been put in the place of the one that was looked at.
+    if not await services.provenance.holds(found.incarnation):
+        raise ProjectionPendingError
 
 
 async def consistency_of(
@@ -92,7 +98,7 @@ async def consistency_of(
 ) -> Consistency:
     """Return how this write waits."""
     preference = parse_prefer(", ".join(prefer or []), services.settings.default_wait_seconds)
-    return Consistency(request, preference, services.settlements, services.waker, services.metrics)
+    return Consistency(request, preference, services.provenance, services.settlements, services.waker, services.metrics)
 
 
 async def unit_of_work_of(
@@ -117,7 +123,8 @@ async def repeatable_work_of(
     return work.done_once(request_key)
 
 
-ReadModels = Annotated[Reads, Depends(reads_of)]
+# Ends with the route, before its answer is sent.
+ReadModels = Annotated[Reads, Depends(reads_of, scope="function")]
 Work = Annotated[UnitOfWork, Depends(unit_of_work_of)]
 RepeatableWork = Annotated[UnitOfWork, Depends(repeatable_work_of)]
 Waits = Annotated[Consistency, Depends(consistency_of)]

@@ -28,12 +28,21 @@ class Readiness(BaseModel):
     """How the service and each of its dependencies are."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"status": "ready", "postgres": "ok", "mongo": "ok", "lag_seconds": 0.012}]}
+        json_schema_extra={
+            "examples": [
+                {"status": "ready", "postgres": "ok", "mongo": "ok", "read_models": "ok", "lag_seconds": 0.012}
+            ]
+        }
     )
 
     status: Literal["ready", "degraded", "not ready"]
     postgres: str = Field(description="ok, or why it is away")
     mongo: str = Field(description="ok, or why it is away")
+    read_models: str = Field(
+        default="unknown",
+        description="ok, or why they are not those of this write model, and what to do. Until then no write is said to "
+        "be visible, and reads with a token wait",
+    )
     lag_seconds: float | None = Field(default=None, description="Age of the oldest write that cannot be read yet", ge=0)
 
 
@@ -51,8 +60,13 @@ async def health() -> Health:
 )
 async def ready(services: State) -> JSONResponse:
     """Answer how each dependency is, and the relay's lag in seconds. Lag makes it degraded, not unready."""
-    postgres, mongo = await asyncio.gather(_check(_lag(services)), _check(_ping(services)))
+    postgres, mongo, refusal = await asyncio.gather(
+        _check(_lag(services)), _check(_ping(services)), _check(services.provenance.refusal())
+    )
     body: dict[str, Any] = {"status": "ready", "postgres": _describe(postgres), "mongo": _describe(mongo)}
+    body["read_models"] = "unknown" if isinstance(refusal, Exception) else refusal or "ok"
+    if isinstance(refusal, str):
+        body["status"] = "degraded"
     if isinstance(postgres, float):
         body["lag_seconds"] = round(postgres, 3)
         if postgres >= services.settings.lag_degraded_seconds:

@@ -24,17 +24,18 @@ from shared.outbox.append import append
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A command that is done: its event, the id of the message that carries it, and the installation it is in.
+    """A command that is done: its event, the id of the message that carries it, and the history it is part of.
 
     `seconds` is the time of its transaction, from the wait for a connection to the commit. `settled` is known of what
-    an earlier request did, and None of what was done just now.
+    an earlier request did, in the incarnation that was asked, and None of what was done just now.
     """
 
     event: Event
     message_id: int
-    installation: UUID
+    history: UUID
     seconds: float = 0.0
     settled: bool | None = None
+    incarnation: UUID | None = None
 
 
 class UnitOfWork:
@@ -87,17 +88,17 @@ class UnitOfWork:
         found = await idempotency.earlier(self._session, self._request_key)
         if found is None:
             return None
-        event, message_id, installation = found
+        event, message_id, history, incarnation = found
         settled = await idempotency.is_settled(self._session, message_id, awaited=self._awaited)
         await self._session.commit()
         self._on_commit()
-        return Committed(event, message_id, installation, time.perf_counter() - self._begun, settled)
+        return Committed(event, message_id, history, time.perf_counter() - self._begun, settled, incarnation)
 
     async def commit(self, event: Event) -> Committed:
         """Append the one message of this command, store what it came to under the request's key, and commit."""
         if self._session is None:
             raise RuntimeError("commit outside the unit of work")
-        message_id, installation = await append(
+        message_id, history = await append(
             self._session, event, awaited=self._awaited, trace_context=self._trace_context
         )
         if self._request_key is not None:
@@ -107,7 +108,7 @@ class UnitOfWork:
         except (DBAPIError, asyncio.CancelledError) as error:
             raise OutcomeUnknownError from error
         self._on_commit()
-        return Committed(event, message_id, installation, time.perf_counter() - self._begun)
+        return Committed(event, message_id, history, time.perf_counter() - self._begun)
 
 
 def violated_constraint(error: IntegrityError) -> str | None:

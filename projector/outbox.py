@@ -17,9 +17,10 @@ from psycopg.rows import TupleRow, class_row, scalar_row
 from shared.mongo_time import MongoTime
 from shared.outbox.message import OutboxMessage
 from shared.postgres import DEAD_CHANNEL, SETTLED_CHANNEL
+from shared.write_model.installation import HISTORY
 
 # PostgreSQL refuses a notification of 8,000 bytes or more.
-NOTIFICATION_BYTES: Final = 7_900
+NOTIFICATION_BYTES: Final = 7_900  # and a history
 
 # Of an error text an operator needs the beginning; some servers append whole documents.
 ERROR_LENGTH: Final = 1_000
@@ -84,7 +85,8 @@ FORGET_LANES: Final = """
       AND operation_time IS DISTINCT FROM (SELECT max(operation_time) FROM projectors)
 """
 
-NOTIFY: Final = "SELECT pg_notify(%(channel)s, %(payload)s)"
+# Before the ids comes the history in which they mean these messages.
+NOTIFY: Final = f"SELECT pg_notify(%(channel)s, {HISTORY} || ' ' || %(payload)s) FROM installation"
 
 # Lag is the AGE of the oldest message that is not settled. Dead letters are counted apart and do not age it.
 STATUS: Final = """

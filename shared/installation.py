@@ -84,8 +84,10 @@ class Installation:
             "timeline": self.timeline,
         }
 
-    def refusal(self, mark: Document) -> str | None:
+    def refusal(self, mark: Document | None) -> str | None:
         """Return why read models with this mark are not those of this write model as it is now, or None."""
+        if mark is None:
+            return "the read models of this installation are gone"
         differences = [
             f"{name}: MongoDB has {mark.get(name)}, PostgreSQL has {value}"
             for name, value in self.mark.items()
@@ -141,7 +143,8 @@ def check_read_models(connection: psycopg.Connection, database: Database[Documen
     installation = read_installation(connection)
     while True:
         mark = database.get_collection(META, **MARK_OPTIONS).find_one(MARK, max_time_ms=MARK_MILLISECONDS)
-        refusal = _refusal_unless_new(database, installation) if mark is None else installation.refusal(mark)
+        is_new = mark is None and not installation.has_read_models
+        refusal = _refusal_unless_empty(database) if is_new else installation.refusal(mark)
         if refusal is None:
             return installation
         before, installation = installation, read_installation(connection)
@@ -158,9 +161,7 @@ def adopt_read_models(connection: psycopg.Connection, database: Database[Documen
     return installation
 
 
-def _refusal_unless_new(database: Database[Document], installation: Installation) -> str | None:
-    if installation.has_read_models:
-        return "the read models of this installation are gone"
+def _refusal_unless_empty(database: Database[Document]) -> str | None:
     for read_model in READ_MODELS:
         if database[read_model.name].find_one({}, {"_id": 1}) is not None:
             return f"{read_model.name} holds documents of unknown origin"

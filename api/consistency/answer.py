@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from api.consistency.prefer import Preference
+from api.consistency.provenance import Provenance
 from api.consistency.settlements import Settlements, Visibility
 from api.consistency.token import HEADER_NAME, PATTERN, Token
 from api.consistency.waker import Waker
@@ -36,9 +37,16 @@ class Consistency:
     """Bound to one request: its preference, and where settlements are announced."""
 
     def __init__(
-        self, request: Request, preference: Preference, settlements: Settlements, waker: Waker, metrics: ApiMetrics
+        self,
+        request: Request,
+        preference: Preference,
+        provenance: Provenance,
+        settlements: Settlements,
+        waker: Waker,
+        metrics: ApiMetrics,
     ) -> None:
         self._request = request
+        self._provenance = provenance
         self._metrics = metrics
         self.preference = preference
         self._settlements = settlements
@@ -48,7 +56,8 @@ class Consistency:
         self, committed: Committed, body: BaseModel, status: int, headers: Mapping[str, str] | None = None
     ) -> JSONResponse:
         """Wake the relay, wait as preferred, and answer `status`, or 202 when the write cannot be read yet."""
-        if not committed.settled:
+        visible = await self._was_visible(committed)
+        if not visible:
             self._waker.wake(committed.message_id)
         fields = self._request.scope["log_fields"]
         fields.update(message_id=committed.message_id, commit_seconds=round(committed.seconds, 6))
@@ -57,8 +66,8 @@ class Consistency:
         if committed.settled is None:
             self._metrics.committed(committed.seconds)
         begun = time.perf_counter()
-        token = Token(committed.installation, committed.message_id)
-        visibility = Visibility.VISIBLE if committed.settled else await self._wait(token)
+        token = Token(committed.history, committed.message_id)
+        visibility = Visibility.VISIBLE if visible else await self._wait(token)
         fields.update(visibility=visibility.value, wait_seconds=round(time.perf_counter() - begun, 6))
         answer = JSONResponse(body.model_dump(mode="json"), status, headers=dict(headers or {}))
         answer.headers[HEADER_NAME] = token.encode()
@@ -77,6 +86,12 @@ class Consistency:
             case _:
                 assert_never(visibility)
         return answer
+
+    async def _was_visible(self, committed: Committed) -> bool:
+        """Return whether an earlier request's write could be read already."""
+        if not committed.settled or committed.incarnation is None:
+            return False
+        return await self._provenance.is_known_to_hold(committed.incarnation)
 
     async def _wait(self, token: Token) -> Visibility:
         if not self.preference.waits:

@@ -1,12 +1,13 @@
 """Reads that see at least one write: wait for its message, then read at or after MongoDB's time of that moment."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.consistency.provenance import Provenance
 from api.consistency.settlements import CHECK_SECONDS, Settlements
 from api.consistency.token import Token
 from api.consistency.waker import Waker
@@ -23,7 +24,8 @@ PENDING: Final = frozenset({"pending", "retrying"})
 class LookUp:
     """What PostgreSQL says of a token's message, in one snapshot."""
 
-    installation: UUID
+    history: UUID
+    incarnation: UUID
     state: str
     operation_time: int | None
     cluster_time: bytes | None
@@ -39,16 +41,24 @@ class LookUp:
 class Freshness:
     """Waits for the messages that tokens name. A token whose message is settled costs one statement."""
 
-    def __init__(self, engine: AsyncEngine, settlements: Settlements, waker: Waker, metrics: ApiMetrics) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        provenance: Provenance,
+        settlements: Settlements,
+        waker: Waker,
+        metrics: ApiMetrics,
+    ) -> None:
         self._metrics = metrics
+        self._provenance = provenance
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._settlements = settlements
         self._waker = waker
 
-    async def moment_of(self, token: Token, seconds: float) -> MongoTime | None:
-        """Return the time at or after which reads see the token's write, waiting for it at most `seconds`.
+    async def look_up(self, token: Token, seconds: float) -> LookUp:
+        """Return what is known of the token's write once reads at or after its `time` see it, after at most `seconds`.
 
-        None when MongoDB has told no time yet. Raises TokenError for a token of another installation,
+        Raises TokenError for a token of another installation,
         ProjectionPendingError when the write does not become visible in time, ProjectionFailedError when it failed.
         """
         found = await self._look_up(token)
@@ -60,7 +70,7 @@ class Freshness:
             raise ProjectionPendingError
         if found.state != "settled":
             raise ProjectionFailedError
-        return found.time
+        return found
 
     async def _wait(self, token: Token, found: LookUp, seconds: float) -> LookUp:
         """Return what became of the message after at most `seconds`; it is `found` pending."""
@@ -83,9 +93,12 @@ class Freshness:
         parameters = {"id": token.message_id}
         async with self._engine.connect() as connection:
             row = (await connection.exec_driver_sql(LOOK_UP, parameters)).one()
-            found = LookUp(row.installation, row.state, row.operation_time, row.cluster_time)
-            if found.installation != token.installation:
-                raise TokenError("it belongs to another installation")
+            found = LookUp(row.history, row.incarnation, row.state, row.operation_time, row.cluster_time)
+            if found.history != token.history:
+                raise TokenError("it belongs to another installation, or to what it was before it was restored")
             if found.state == "pending":
                 await connection.exec_driver_sql(MAKE_AWAITED, parameters)
+        # Absent from a write model that was put back in time is not settled.
+        if found.state == "settled" and not await self._provenance.holds(found.incarnation):
+            return replace(found, state="pending")
         return found

@@ -18,9 +18,10 @@ from psycopg import sql
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from api import log_events
+from api.consistency.provenance import Provenance
 from api.consistency.token import Token
 from shared.logs import get_logger
-from shared.outbox.lookup import UNSETTLED
+from shared.outbox.lookup import UNSETTLED_NOW
 from shared.postgres import DEAD_CHANNEL, SETTLED_CHANNEL, connect_async
 from shared.settings import Settings
 
@@ -31,6 +32,7 @@ CHECK_SECONDS: Final = 1.0
 STATEMENT_TIMEOUT_MILLISECONDS: Final = 5_000
 
 _ID: Final = re.compile(r"[0-9]{1,19}")
+_HISTORY: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _log = get_logger("settlements")
 
@@ -49,10 +51,10 @@ class Settlements:
     def __init__(self, settings: Settings, name: str) -> None:
         self._settings = settings
         self._name = name
-        self._waiters: dict[int, set[asyncio.Future[Visibility]]] = {}
-        self._recent: OrderedDict[int, tuple[float, Visibility]] = OrderedDict()
+        # By token: message ids start again after a reset, and may be issued again after a failover.
+        self._waiters: dict[Token, set[asyncio.Future[Visibility]]] = {}
+        self._recent: OrderedDict[Token, tuple[float, Visibility]] = OrderedDict()
         self._draining = False
-        self._installation: UUID | None = None
 
     @property
     def waiting(self) -> int:
@@ -66,35 +68,29 @@ class Settlements:
 
     async def wait(self, token: Token, seconds: float) -> Visibility:
         """Wait until the message is settled or dead, at most `seconds`. To be called after its commit returned."""
-        if token.installation != self._installation:
-            # Message ids start again after a reset: what is remembered of the old ones says nothing of the new.
-            if self._installation is not None:
-                self._recent.clear()
-            self._installation = token.installation
-        message_id = token.message_id
-        known = self._recent.get(message_id)
+        known = self._recent.get(token)
         if known:
             return known[1]
         if seconds <= 0 or self._draining:
             return Visibility.PENDING
         waiter: asyncio.Future[Visibility] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(message_id, set()).add(waiter)
+        self._waiters.setdefault(token, set()).add(waiter)
         try:
             async with asyncio.timeout(seconds):
                 return await waiter
         except TimeoutError:
             return Visibility.PENDING
         finally:
-            waiters = self._waiters[message_id]
+            waiters = self._waiters[token]
             waiters.discard(waiter)
             if not waiters:
-                del self._waiters[message_id]
+                del self._waiters[token]
 
     def drain(self) -> None:
         """Answer everybody who waits that it is not yet visible, and let nobody wait any more."""
         self._draining = True
-        for message_id in list(self._waiters):
-            self._wake(message_id, Visibility.PENDING)
+        for token in list(self._waiters):
+            self._wake(token, Visibility.PENDING)
 
     async def listen(self) -> None:
         """Receive notifications until cancelled, reconnecting for as long as it takes."""
@@ -106,10 +102,10 @@ class Settlements:
                         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
                     async for notification in connection.notifies():
                         visible = notification.channel == SETTLED_CHANNEL
-                        ids = _ids(notification.payload)
-                        self._resolve(dict.fromkeys(ids, Visibility.VISIBLE if visible else Visibility.FAILED))
+                        named = _tokens(notification.payload)
+                        self._resolve(dict.fromkeys(named, Visibility.VISIBLE if visible else Visibility.FAILED))
 
-    async def check(self) -> None:
+    async def check(self, provenance: Provenance) -> None:
         """Look for what a lost notification would have said, until cancelled."""
         async for attempt in _reconnecting("settlements.check"):
             with attempt:
@@ -119,34 +115,43 @@ class Settlements:
                 async with connection:
                     while True:
                         await asyncio.sleep(CHECK_SECONDS)
-                        await self._check_waiting(connection)
+                        await self._check_waiting(connection, provenance)
 
-    async def _check_waiting(self, connection: psycopg.AsyncConnection) -> None:
+    async def _check_waiting(self, connection: psycopg.AsyncConnection, provenance: Provenance) -> None:
         waiting = list(self._waiters)
         if not waiting:
             return
-        cursor = await connection.execute(UNSETTLED, {"ids": waiting})
-        states: dict[int, str] = dict(await cursor.fetchall())
-        self._resolve({i: Visibility.VISIBLE for i in waiting if i not in states})
-        self._resolve({i: Visibility.FAILED for i in waiting if states.get(i) in {"dead", "discarded"}})
+        cursor = await connection.execute(UNSETTLED_NOW, {"ids": [token.message_id for token in waiting]})
+        row: tuple[UUID, UUID, dict[str, str]] | None = await cursor.fetchone()
+        if row is None:
+            return
+        history, incarnation, states = row
+        asked = {token: states.get(str(token.message_id)) for token in waiting if token.history == history}
+        self._resolve({token: Visibility.FAILED for token, state in asked.items() if state in {"dead", "discarded"}})
+        absent = [token for token, state in asked.items() if state is None]
+        if absent and await provenance.is_known_to_hold(incarnation):
+            self._resolve(dict.fromkeys(absent, Visibility.VISIBLE))
 
-    def _resolve(self, found: Mapping[int, Visibility]) -> None:
+    def _resolve(self, found: Mapping[Token, Visibility]) -> None:
         now = time.monotonic()
-        for message_id, visibility in found.items():
-            self._recent[message_id] = (now, visibility)
-            self._wake(message_id, visibility)
+        for token, visibility in found.items():
+            self._recent[token] = (now, visibility)
+            self._wake(token, visibility)
         while self._recent and next(iter(self._recent.values()))[0] < now - REMEMBER_SECONDS:
             self._recent.popitem(last=False)
 
-    def _wake(self, message_id: int, visibility: Visibility) -> None:
-        for waiter in self._waiters.get(message_id, ()):
+    def _wake(self, token: Token, visibility: Visibility) -> None:
+        for waiter in self._waiters.get(token, ()):
             if not waiter.done():
                 waiter.set_result(visibility)
 
 
-def _ids(payload: str) -> list[int]:
-    """Return the ids in a notification. Anybody may send one, so what is no id is passed over."""
-    return [int(part) for part in payload.split(",") if _ID.fullmatch(part)]
+def _tokens(payload: str) -> list[Token]:
+    """Return the messages that a notification names. Anybody may send one, so what makes no sense is passed over."""
+    history, _, ids = payload.partition(" ")
+    if not _HISTORY.fullmatch(history):
+        return []
+    return [Token(UUID(history), int(part)) for part in ids.split(",") if _ID.fullmatch(part)]
 
 
 def _reconnecting(part: str) -> AsyncRetrying:

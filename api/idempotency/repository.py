@@ -13,11 +13,11 @@ from shared.events.registry import PAYLOADS
 from shared.outbox.lookup import MAKE_AWAITED, UNSETTLED
 from shared.write_model.base import NOW
 from shared.write_model.idempotency_key import IDEMPOTENCY_KEYS, KEPT
-from shared.write_model.installation import Installation
+from shared.write_model.installation import CURRENT_HISTORY, CURRENT_INCARNATION
 
 
-async def earlier(session: AsyncSession, request: RequestKey) -> tuple[Event, int, UUID] | None:
-    """Return what this request came to when it was done before: its event, message id and installation.
+async def earlier(session: AsyncSession, request: RequestKey) -> tuple[Event, int, UUID, UUID] | None:
+    """Return what this request came to when it was done before: event and message id, with history and incarnation.
 
     If it was not, the key is this transaction's until it ends. Raises IdempotencyKeyInFlightError when it is
     another's, IdempotencyKeyReusedError when the key came with another body.
@@ -28,7 +28,7 @@ async def earlier(session: AsyncSession, request: RequestKey) -> tuple[Event, in
     # for its holder may be another repetition.
     found = (
         await session.execute(
-            select(IDEMPOTENCY_KEYS, select(Installation.id).scalar_subquery().label("installation")).where(
+            select(IDEMPOTENCY_KEYS, CURRENT_HISTORY.label("history"), CURRENT_INCARNATION.label("incarnation")).where(
                 IDEMPOTENCY_KEYS.c.principal == request.principal,
                 IDEMPOTENCY_KEYS.c.route == request.route,
                 IDEMPOTENCY_KEYS.c.key == request.key,
@@ -44,7 +44,7 @@ async def earlier(session: AsyncSession, request: RequestKey) -> tuple[Event, in
         raise IdempotencyKeyReusedError
     payload = PAYLOADS[found.event_type].validate_python(found.payload)
     event = Event(found.aggregate_type, found.aggregate_id, found.aggregate_version, found.event_type, payload)
-    return event, found.message_id, found.installation
+    return event, found.message_id, found.history, found.incarnation
 
 
 async def is_settled(session: AsyncSession, message_id: int, *, awaited: bool) -> bool:

@@ -6,13 +6,13 @@ from uuid import UUID
 
 from psycopg import Cursor
 from psycopg.rows import TupleRow
-from sqlalchemy import insert, select
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.events.event import Event
 from shared.outbox.record import OUTBOX
 from shared.postgres import to_json
-from shared.write_model.installation import Installation
+from shared.write_model.installation import CURRENT_HISTORY
 
 COPY_OUTBOX: Final = """
     COPY outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, payload) FROM STDIN
@@ -27,7 +27,7 @@ APPEND: Final = """
 async def append(
     session: AsyncSession, event: Event, *, awaited: bool, trace_context: Mapping[str, str] | None = None
 ) -> tuple[int, UUID]:
-    """Add one message that carries `event`; return its id and the installation. `awaited`: a client waits for it."""
+    """Add one message that carries `event`; return its id and its history. `awaited`: a client waits for it."""
     statement = (
         insert(OUTBOX)
         .values(
@@ -39,10 +39,10 @@ async def append(
             trace_context=trace_context,
             awaited=awaited,
         )
-        .returning(OUTBOX.c.id, select(Installation.id).scalar_subquery())
+        .returning(OUTBOX.c.id, CURRENT_HISTORY)
     )
-    message_id, installation = (await session.execute(statement)).one()
-    return message_id, installation
+    message_id, history = (await session.execute(statement)).one()
+    return message_id, history
 
 
 def copy_in(cursor: Cursor[TupleRow], events: Iterable[Event], ids: Iterable[int]) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from shared.write_model.installation import HISTORY, INCARNATION
+
 # A message in neither table is settled. Parameters: ids, a list of message ids. Rows: (id, state).
 UNSETTLED: Final = """
     SELECT id, 'pending' AS state FROM outbox WHERE id = ANY(%(ids)s)
@@ -9,11 +11,20 @@ UNSETTLED: Final = """
     SELECT id, state FROM outbox_failures WHERE id = ANY(%(ids)s)
 """
 
+# The same for those who wait, with the history in which it is true, and the incarnation for which that is to be proven.
+# One row: history, incarnation, {id: state}.
+UNSETTLED_NOW: Final = f"""
+    SELECT {HISTORY}, {INCARNATION},
+           (SELECT coalesce(jsonb_object_agg(id, state), '{{}}') FROM ({UNSETTLED}) AS unsettled)
+    FROM installation
+"""
+
 # What a consistency token asks: the message's state, and MongoDB's time after the last settled batches. A message that
 # is settled in this snapshot was settled by one of them, so a read at that time or later sees it.
-LOOK_UP: Final = """
+LOOK_UP: Final = f"""
     SELECT
-        installation.id AS installation,
+        {HISTORY} AS history,
+        {INCARNATION} AS incarnation,
         coalesce(
             (SELECT 'pending' FROM outbox WHERE id = %(id)s),
             (SELECT state FROM outbox_failures WHERE id = %(id)s),

@@ -6,7 +6,7 @@ Read models carry the same id. So a database that was reset or restored is told 
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Uuid, false, func, true
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Uuid, false, func, literal_column, select, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.write_model.base import Base
@@ -36,3 +36,8 @@ class Installation(Base):
     has_read_models: Mapped[bool] = mapped_column(Boolean, server_default=false())
     # How often the write model and the read models have shaken hands, see shared/installation.py.
     handshake: Mapped[int] = mapped_column(BigInteger, server_default="0")
+
+
+# For statements that SQLAlchemy makes.
+CURRENT_HISTORY: Final = select(literal_column(HISTORY, Uuid)).select_from(Installation).scalar_subquery()
+CURRENT_INCARNATION: Final = select(literal_column(INCARNATION, Uuid)).select_from(Installation).scalar_subquery()

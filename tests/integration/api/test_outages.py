@@ -244,7 +244,9 @@ def test_lag_makes_it_degraded_and_not_unready(
     make_api: Callable[..., ApiClient], relay: Relay, postgres: psycopg.Connection
 ) -> None:
     api = make_api(default_wait_seconds=0)
-    assert api.get("/ready").json() == {"status": "ready", "postgres": "ok", "mongo": "ok", "lag_seconds": 0}
+    assert api.get("/ready").json() == {
+        "status": "ready", "postgres": "ok", "mongo": "ok", "read_models": "ok", "lag_seconds": 0,
+    }  # fmt: skip
     api.new_user()
     postgres.execute("UPDATE outbox SET created_at = now() - interval '1 minute'")
     ready = api.get("/ready")

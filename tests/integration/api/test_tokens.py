@@ -100,6 +100,7 @@ def test_a_settled_token_costs_one_statement_that_looks_up_primary_keys(
     api: httpx.Client, running_projector: Projector, postgres: psycopg.Connection
 ) -> None:
     token = {TOKEN: api.post("/users", json=ADA).headers[TOKEN]}
+    api.get("/users/1", headers=token)  # a process's first also looks whose the read models are
     statements: list[str] = []
 
     def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:

@@ -202,8 +202,9 @@ BURY = """
 
 
 def test_what_a_lost_notification_would_have_said_is_found(
-    api: ApiClient, postgres: psycopg.Connection, pool: ThreadPoolExecutor
+    api: ApiClient, relay: Relay, postgres: psycopg.Connection, pool: ThreadPoolExecutor
 ) -> None:
+    relay.run_once()  # the read models are this installation's
     happens = [SETTLE, BURY.format("dead", "NULL"), BURY.format("discarded", "NULL"), BURY.format("retrying", "now()")]
     answers = [pool.submit(post_user, api, number, Prefer="wait=2") for number in range(len(happens))]
     wait_until(lambda: waiting(api) == len(happens), "all of them wait")
@@ -255,17 +256,21 @@ def test_a_hundred_concurrent_waiting_writes_cost_one_listen_connection_not_a_hu
 def test_a_waiter_armed_after_its_notification_came_is_answered_at_once(
     api_settings: ApiSettings, postgres: psycopg.Connection
 ) -> None:
-    installation = uuid4()
+    history = uuid4()
 
     async def scenario() -> None:
         settlements = Settlements(api_settings, "test")
 
         async def waited(message_id: int, seconds: float = 3600) -> Visibility:
-            return await settlements.wait(Token(installation, message_id), seconds)
+            return await settlements.wait(Token(history, message_id), seconds)
 
         listening = asyncio.create_task(settlements.listen())
         while await waited(9, 0) is Visibility.PENDING:  # until the listener is there and has heard it
-            postgres.execute("SELECT pg_notify('outbox_settled', 'rubbish,,-1,7,8'), pg_notify('outbox_dead', '9')")
+            postgres.execute(
+                "SELECT pg_notify('outbox_settled', %(history)s || ' rubbish,,-1,7,8'),"
+                " pg_notify('outbox_dead', %(history)s || ' 9')",
+                {"history": str(history)},
+            )
             await asyncio.sleep(0.01)
         async with asyncio.timeout(5):
             assert [await waited(message_id) for message_id in (7, 8)] == [Visibility.VISIBLE] * 2
@@ -282,7 +287,7 @@ def test_a_notification_of_no_sense_does_not_end_the_listening(
     running_projector: Projector, make_api: Callable[..., ApiClient], postgres: psycopg.Connection
 ) -> None:
     api = make_api(default_wait_seconds=30)
-    for payload in ("", "rubbish", "999,,x", "é", "9" * 5000):
+    for payload in ("", "rubbish", "999,,x", f"{uuid4()} 999,,x", f"{'-' * 36} 1", "é", "9" * 5000):
         postgres.execute("SELECT pg_notify('outbox_settled', %s), pg_notify('outbox_dead', %s)", (payload, payload))
     assert post_user(api).status_code == 201
     assert backends(postgres, "query LIKE 'LISTEN%'") == 1

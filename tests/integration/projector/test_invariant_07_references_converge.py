@@ -216,7 +216,7 @@ def test_a_waiter_is_told_only_after_the_last_step(
     told: list[list[str]] = []
     for _ in range(3):
         relay.run_once()
-        told.append([notification.payload for notification in postgres.notifies(timeout=0.05)])
+        told.append([notification.payload.split()[1] for notification in postgres.notifies(timeout=0.05)])
 
     assert told == [[], [], [str(rename)]]
 

@@ -123,7 +123,7 @@ def test_a_waiter_of_a_dead_letter_is_told_at_once(relay: Relay, outbox: Outbox,
     outbox.user(2)
     relay.run_once()
 
-    told = {(n.channel, n.payload) for n in postgres.notifies(timeout=5, stop_after=2)}
+    told = {(n.channel, n.payload.split()[1]) for n in postgres.notifies(timeout=5, stop_after=2)}
     assert told == {(DEAD_CHANNEL, str(poison)), (SETTLED_CHANNEL, str(good))}
 
 
