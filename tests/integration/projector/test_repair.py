@@ -2,8 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 import pytest
@@ -15,34 +13,21 @@ from projector.settings import ProjectorSettings
 from shared.mongo import Document
 from tests.fixtures.relays import Outbox, drain
 from tests.fixtures.waiting import wait_until
-from tests.integration.projector.conftest import Rows
+from tests.integration.projector.conftest import ReadModels, Rows
 
 
-@dataclass
-class Repairing:
+class Repairing(ReadModels):
     """Appends repairs for what the read models show, and lets a relay deliver them."""
-
-    connection: psycopg.Connection
-    read_models: Database[Document]
-    relay: Relay
 
     def append(self, aggregate_type: str, *ids: int) -> int:
         """Append the repairs of these aggregates."""
-        shown = shown_versions(self.read_models[f"{aggregate_type}s_read"], ids)
+        shown = shown_versions(self.collection(aggregate_type), ids)
         return append_repairs(self.connection, aggregate_type, shown)
 
     def repair(self, aggregate_type: str, *ids: int) -> None:
         """Append the repairs of these aggregates and deliver them."""
         assert self.append(aggregate_type, *ids) == len(ids)
         drain(self.relay)
-
-    def document(self, aggregate_type: str, aggregate_id: int) -> dict[str, Any]:
-        """Return what the read model holds."""
-        return self.read_models[f"{aggregate_type}s_read"].find_one({"_id": aggregate_id}) or {}
-
-    def spoil(self, aggregate_type: str, aggregate_id: int, **fields: Any) -> None:
-        """Write to the read model past the service."""
-        self.read_models[f"{aggregate_type}s_read"].update_one({"_id": aggregate_id}, {"$set": fields})
 
 
 @pytest.fixture
@@ -69,7 +54,7 @@ def test_a_repair_mends_every_kind_of_drift(
     repairing: Repairing, shop: tuple[int, int], aggregate_type: str, drift: str
 ) -> None:
     aggregate_id = shop[aggregate_type == "item"]
-    collection = repairing.read_models[f"{aggregate_type}s_read"]
+    collection = repairing.collection(aggregate_type)
     before = repairing.document(aggregate_type, aggregate_id)
     row_version = before["version"]
     match drift:
@@ -221,7 +206,7 @@ def test_a_repair_that_fails_is_a_failure_although_the_read_model_shows_its_vers
     _, item_id = shop
     schema = {"$jsonSchema": {"properties": {"name": {"enum": ["wrong"]}}}}
     repairing.spoil("item", item_id, name="wrong")
-    repairing.read_models.command("collMod", "items_read", validator=schema)
+    repairing.database.command("collMod", "items_read", validator=schema)
     repairing.append("item", item_id)
 
     assert relay.run_once().settled == 0
@@ -230,9 +215,9 @@ def test_a_repair_that_fails_is_a_failure_although_the_read_model_shows_its_vers
     # Once the read model shows a newer version, it is pointless.
     repairing.connection.execute("DELETE FROM outbox_failures")
     repairing.append("item", item_id)
-    repairing.read_models.command("collMod", "items_read", validator={})
+    repairing.database.command("collMod", "items_read", validator={})
     repairing.spoil("item", item_id, version=4)
-    repairing.read_models.command("collMod", "items_read", validator=schema)
+    repairing.database.command("collMod", "items_read", validator=schema)
     assert relay.run_once().settled == 1
 
 
@@ -250,7 +235,7 @@ def test_a_repair_waits_for_the_command_that_holds_the_row_and_carries_what_it_c
             waits = "SELECT true FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
             wait_until(lambda: repairing.connection.execute(waits, (pid,)).fetchone(), "the repair waits")
             command.commit()
-            thread.join(20)
+            thread.join()
     drain(repairing.relay)
     shown = repairing.document("item", item_id)
     assert (shown["version"], shown["name"], shown["tags"]) == (4, "Camembert", [])
