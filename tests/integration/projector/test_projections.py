@@ -1,7 +1,7 @@
 """Every projection, delivered twice and out of order, ends as in order."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
@@ -42,9 +42,17 @@ class Step:
     aggregate_id: int
     version: int
     fields: tuple[tuple[str, Any], ...] = ()
+    repaired: bool = False
 
     def append(self, outbox: Outbox) -> None:
         """Append it."""
+        self._append(outbox)
+        if self.repaired:
+            outbox.connection.execute(
+                "UPDATE outbox SET event_type = aggregate_type || '.repaired' WHERE id = (SELECT max(id) FROM outbox)"
+            )
+
+    def _append(self, outbox: Outbox) -> None:
         match self.aggregate_type, dict(self.fields):
             case kind, {"deleted": True}:
                 outbox.deleted(kind, self.aggregate_id, self.version)
@@ -67,6 +75,10 @@ def gone(aggregate_type: str, aggregate_id: int, version: int) -> Step:
     return Step(aggregate_type, aggregate_id, version, (("deleted", True),))
 
 
+def repaired(step: Step) -> Step:
+    return replace(step, repaired=True)
+
+
 # Each item event carries the owner as its command saw it.
 HISTORY = [
     user(1, 1, "Ada"),
@@ -83,6 +95,13 @@ HISTORY = [
     gone("item", 3, 2),
     user(3, 1, "Eve"),
     gone("user", 3, 2),
+    # Repairs say a version once more, with the owner as it was when they were appended.
+    repaired(user(1, 2, "Ada L.")),
+    repaired(user(1, 3, "Countess")),
+    repaired(item(1, 2, (1, 2, "Ada L."), tags=["b", "a"], description="a thing")),
+    repaired(item(1, 2, (1, 3, "Countess"), tags=["b", "a"], description="a thing")),
+    repaired(item(2, 2, (2, 2, "Bobby"))),
+    repaired(item(3, 1, (2, 2, "Bobby"))),
 ]
 
 ALONE = {
