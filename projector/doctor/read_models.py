@@ -9,12 +9,24 @@ from projector.settings import ProjectorSettings
 from projector.status import read_overview
 from shared.installation import ForeignReadModelsError, check_read_models
 from shared.mongo import read_model_database
-from shared.read_models import READ_MODELS
+from shared.postgres import REPLAY_LOCK
+from shared.read_models import READ_MODELS, shape_of
 
 # Code 121 is MongoDB's DocumentValidationFailure.
 REFUSED: Final = """
     SELECT count(*) AS number, min(id) AS first, min(error) AS error
     FROM outbox_failures WHERE state IN ('dead', 'retrying') AND error LIKE '%%(code 121)' HAVING count(*) > 0
+"""
+
+# Whoever replays holds this lock from the beginning to the end.
+INTERRUPTED: Final = """
+    SELECT id, aggregate_type || 's' AS read_model, state, copied, expected,
+           to_char(updated_at, 'YYYY-MM-DD HH24:MI:SS TZ') AS since
+    FROM replays WHERE ended_at IS NULL AND NOT EXISTS (
+        SELECT FROM pg_locks
+        WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND classid = 0 AND objid = %(key)s AND objsubid = 1 AND granted
+    )
 """
 
 KINDS: Final = ("missing", "stale", "orphaned", "different")
@@ -54,7 +66,15 @@ def take_what_we_write(settings: ProjectorSettings) -> Iterator[Finding]:
             details=row,
         )
     known = [model for model in READ_MODELS if model.name in validators]
-    changed = [model.name for model in known if validators[model.name] != model.validator]
+    newer = [model.name for model in known if shape_of(validators[model.name] or {}) > model.shape]
+    if newer:
+        yield Finding(
+            f"{' and '.join(newer)} is made in a newer shape than this code knows: its projectors do not relay",
+            "deploy the version that made it here, too",
+            Severity.WARNING,
+            {"collections": newer},
+        )
+    changed = [model.name for model in known if validators[model.name] != model.validator and model.name not in newer]
     if changed:
         yield Finding(
             f"the validator of {' and '.join(changed)} is not that of this version: somebody changed it, or a "
@@ -77,6 +97,29 @@ def take_what_we_write(settings: ProjectorSettings) -> Iterator[Finding]:
             Severity.WARNING,
             {"indexes": without},
         )
+
+
+def finish_replays(settings: ProjectorSettings) -> Iterator[Finding]:
+    """Look for a replay that nobody goes on with, and for read models whose last one failed."""
+    # Asked again, because one that ends between the two looks of the statement is neither at work nor interrupted.
+    if ask(settings, INTERRUPTED, key=REPLAY_LOCK):
+        for row in ask(settings, INTERRUPTED, key=REPLAY_LOCK):
+            yield Finding(
+                f"the replay of {row['read_model']} was interrupted at {row['since']} while {row['state']}, after "
+                f"{row['copied']:,} of {row['expected']:,} rows; until it ends, every write is written twice",
+                f"`projector replay {row['read_model']}` goes on where it was, `projector replay --cancel` gives it up",
+                Severity.WARNING,
+                row,
+            )
+    for replay in read_overview(settings, NAME).replays:
+        if replay.state == "failed":
+            name = f"{replay.aggregate_type}s"
+            yield Finding(
+                f"the last replay of {name} failed: {replay.error}",
+                f"mend that, then `projector replay {name}`; what was there before it is served meanwhile",
+                Severity.WARNING,
+                {"read_model": name, "error": replay.error},
+            )
 
 
 def agree_with_the_rows(settings: ProjectorSettings) -> Iterator[Finding]:

@@ -1,6 +1,9 @@
 """`projector doctor` on the relay and the read models: who relays, how it goes, whose they are, do they agree."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -10,13 +13,15 @@ from pymongo.database import Database
 from projector.doctor import migrations, read_models, relaying
 from projector.doctor.finding import Finding, Severity
 from projector.relay import Relay
+from projector.replays import ReplayError
 from projector.settings import ProjectorSettings
 from shared.mongo import Document
 from shared.read_models import ITEMS_READ
-from tests.fixtures.databases import alembic
+from tests.fixtures.databases import ROOT, alembic
 from tests.fixtures.relays import Outbox, drain
+from tests.fixtures.replays import MakeReplay
 from tests.fixtures.waiting import wait_until
-from tests.integration.projector.conftest import OwnServers, ProjectorProcess, Rows, migrate, run_cli
+from tests.integration.projector.conftest import OwnServers, ProjectorProcess, Rows, environment_of, migrate, run_cli
 
 StartProjector = Callable[..., ProjectorProcess]
 
@@ -142,6 +147,13 @@ def test_documents_that_mongodbs_validator_rejects(
     assert len(list(read_models.take_what_we_write(settings))) == 1
 
 
+def test_a_read_model_of_a_newer_shape(settings: ProjectorSettings, relay: Relay, stored: Database[Document]) -> None:
+    relay.run_once()
+    stored.command("collMod", ITEMS_READ.name, validator=replace(ITEMS_READ, shape=ITEMS_READ.shape + 1).validator)
+    found = only(list(read_models.take_what_we_write(settings)))
+    assert found.cause.startswith("items_read is made in a newer shape than this code knows")
+
+
 def test_indexes_that_are_missing(settings: ProjectorSettings, relay: Relay, stored: Database[Document]) -> None:
     relay.run_once()
     stored["users_read"].drop_index("email")
@@ -169,6 +181,45 @@ def test_read_models_of_another_installation_or_of_unknown_origin(
     found = only(list(read_models.be_ours(settings)))
     assert found.cause == "users_read holds documents of unknown origin"
     assert found.remedy == "run `python api/scripts/clean_mongo.py`, then `projector replay`"
+
+
+def test_a_replay_that_was_interrupted_until_it_is_done(
+    settings: ProjectorSettings, relay: Relay, rows: Rows, postgres: psycopg.Connection
+) -> None:
+    relay.run_once()
+    for _ in range(3):
+        rows.user()
+    command = [sys.executable, "-m", "projector.cli", "replay", "users", "--rate", "0.1"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment_of(settings), stderr=subprocess.DEVNULL)
+    try:
+        at_work = "SELECT FROM replays WHERE ended_at IS NULL"
+        wait_until(lambda: postgres.execute(at_work).rowcount, "the replay is at work", 60)
+        assert list(read_models.finish_replays(settings)) == []
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: list(read_models.finish_replays(settings)), "PostgreSQL has noticed")
+    found = only(list(read_models.finish_replays(settings)))
+    assert found.cause.startswith("the replay of users was interrupted at ")
+    assert "of 3 rows; until it ends, every write is written twice" in found.cause
+
+    done = run_cli(settings, *found.remedy.split("`")[1].split()[1:])
+    assert done.returncode == 0, done.stderr
+    assert list(read_models.finish_replays(settings)) == []
+
+
+def test_a_replay_that_failed(
+    settings: ProjectorSettings, make_replay: MakeReplay, rows: Rows, stored: Database[Document]
+) -> None:
+    rows.user("Refused")
+    replay = make_replay("user")
+    stored.command("collMod", replay.begin().shadow, validator={"name": {"$ne": "Refused"}})
+    with pytest.raises(ReplayError):
+        replay.run()
+    found = only(list(read_models.finish_replays(settings)))
+    assert found.cause.startswith("the last replay of users failed: ")
+    assert "MongoDB refused the document" in found.cause
+    assert "`projector replay users`" in found.remedy
 
 
 def test_drift_that_a_verification_found_until_its_repair_is_verified(
