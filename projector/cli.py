@@ -138,6 +138,8 @@ def verify(
         found = verify(_aggregate_types(read_model), deep=deep, repair=repair, size=sample)
     for drift in found.examples:
         typer.echo(str(drift), err=True)
+    if more := found.drift - len(found.examples):
+        typer.echo(f"and {more:,} more", err=True)
     print_answer(json, found.as_json(), found.describe())
     if not found.is_good:
         sys.exit(FINDING)

@@ -221,10 +221,11 @@ def test_the_command_takes_a_sample_and_keeps_it_as_one(
     many: list[int], settings: ProjectorSettings, shown: ReadModels
 ) -> None:
     shown.lose("user", *many)
-    done = run_cli(settings, "verify", "users", "--sample", "20", "--json")
+    done = run_cli(settings, "verify", "users", "--sample", "100", "--json")
     assert done.returncode == 1
     answer = json.loads(done.stdout)
     assert answer["drift"] == answer["users"]["missing"] == answer["users"]["compared"] > 0
+    assert done.stderr.splitlines()[-1] == f"and {answer['drift'] - 20} more"
     assert kept(shown.connection)[0][:2] == ("user", "sample")
     assert run_cli(settings, "verify", "--sample", "0").returncode == 2
 
