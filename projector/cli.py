@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from projector import cli_dead_letters
 from projector.cli_answers import FINDING, INTERRUPTED, USAGE, Json, fail, print_answer, reporting_faults
 
 app = typer.Typer(
@@ -20,6 +21,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+app.add_typer(cli_dead_letters.app, name="dead-letters")
 
 
 class ReadModelName(Enum):

@@ -39,15 +39,15 @@ GET: Final = """
     FROM outbox_failures WHERE id = %(id)s
 """
 
-# Its attempts begin anew.
+# Its attempts begin anew, and whoever waits for it is told.
 RETRY: Final = """
     WITH chosen AS (
         DELETE FROM outbox_failures WHERE state = 'dead' AND {selected}
         RETURNING id, aggregate_type, aggregate_id, aggregate_version, event_type, payload, trace_context, created_at
     )
     INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, payload, trace_context,
-                        created_at)
-    SELECT * FROM chosen RETURNING id
+                        created_at, awaited)
+    SELECT *, true FROM chosen RETURNING id
 """
 
 DISCARD: Final = "UPDATE outbox_failures SET state = 'discarded' WHERE state = 'dead' AND {selected} RETURNING id"

@@ -17,6 +17,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from projector.deadline import Deadline
+from projector.failures import Failure, Patience
 from projector.outbox import Settlement
 from projector.phases import Phase, Phases
 from projector.projections.gate import UnstorableDocumentError, Write, apply, write_of
@@ -38,7 +39,7 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
+class Failed:
     """The message itself failed."""
 
     error: str
@@ -51,7 +52,7 @@ class Unfinished:
     cursor: int
 
 
-Outcome = Settled | Dead | Unfinished
+Outcome = Settled | Failed | Unfinished
 
 Aggregate = tuple[str, int]
 
@@ -78,23 +79,25 @@ def coalesce(messages: Iterable[OutboxMessage]) -> list[OutboxMessage]:
     return list({aggregate_of(message): message for message in by_version}.values())
 
 
-def settlement_of(messages: Iterable[OutboxMessage], outcomes: Mapping[Aggregate, Outcome]) -> Settlement:
+def settlement_of(
+    messages: Iterable[OutboxMessage], outcomes: Mapping[Aggregate, Outcome], patience: Patience
+) -> Settlement:
     """Return what becomes of each message: older ones share the fate of the newest of their aggregate."""
     settled: list[OutboxMessage] = []
-    dead: dict[OutboxMessage, str] = {}
+    failed: dict[OutboxMessage, Failure] = {}
     unfinished: dict[OutboxMessage, int] = {}
     for message in messages:
         outcome = outcomes[aggregate_of(message)]
         match outcome:
             case Settled():
                 settled.append(message)
-            case Dead(error):
-                dead[message] = error
+            case Failed(error):
+                failed[message] = patience.failure(message, error)
             case Unfinished(cursor):
                 unfinished[message] = cursor
             case _:
                 assert_never(outcome)
-    return Settlement(settled, dead, unfinished)
+    return Settlement(settled, failed, unfinished)
 
 
 class Delivery:
@@ -135,7 +138,7 @@ class Delivery:
                     outcomes |= {(aggregate_type, aggregate_id): outcome for aggregate_id, outcome in found.items()}
             time = MongoTime.of_session(session)
         for message in chain.from_iterable(by_type.values()):
-            outcomes[aggregate_of(message)] = Dead(f"unknown aggregate type {message.aggregate_type!r}")
+            outcomes[aggregate_of(message)] = Failed(f"unknown aggregate type {message.aggregate_type!r}")
         return Delivered(outcomes, counts["applied"], counts["stale"], time, phases.seconds)
 
     def _deliver_to(  # noqa: PLR0913 - what a batch works with, handed on once
@@ -161,7 +164,7 @@ class Delivery:
             failed |= result.refused
         counts.update(applied=result.applied, stale=result.stale)
         outcomes: dict[int, Outcome] = {message.aggregate_id: Settled() for message in batch}
-        outcomes |= {aggregate_id: Dead(error) for aggregate_id, error in errors.items()}
+        outcomes |= {aggregate_id: Failed(error) for aggregate_id, error in errors.items()}
         phases.ended("write")
         stored = [write for write in writes if write.aggregate_id not in failed]
         if projection.owner_field:
@@ -169,12 +172,12 @@ class Delivery:
             users = self._database[USERS_READ.name]
             for items in collections:
                 refused = correct_owners(users, items, owners, deadline, session)
-                outcomes |= {item_id: Dead(error) for item_id, error in refused.items()}
+                outcomes |= {item_id: Failed(error) for item_id, error in refused.items()}
         if projection.is_owner:
             cursors = {message.aggregate_id: message.cursor for message in batch}
             left, refused = self._fan_out(stored, cursors, shadow, deadline, session)
             outcomes |= {fan_out.owner["id"]: Unfinished(fan_out.cursor) for fan_out in left}
-            outcomes |= {user_id: Dead(error) for user_id, error in refused.items()}
+            outcomes |= {user_id: Failed(error) for user_id, error in refused.items()}
         phases.ended("references")
         return outcomes
 

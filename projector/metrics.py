@@ -18,7 +18,7 @@ from shared.metrics import SECONDS, create_registry
 LaneState = Literal["starting", "relaying", "waiting"]
 Cause = Literal["postgres", "mongo", "deadline", "migration", "installation", "replay"]
 
-OUTCOMES: Final = ("settled", "dead", "unfinished", "superseded")
+OUTCOMES: Final = ("settled", "failed", "dead", "unfinished", "superseded")
 VERDICTS: Final = ("applied", "stale")
 BATCH_SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 

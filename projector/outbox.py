@@ -5,28 +5,24 @@ MongoDB has acknowledged, so a projector that dies in between leaves every messa
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import psycopg
 from psycopg.adapt import Loader
 from psycopg.rows import TupleRow, class_row, scalar_row
 
+from projector import failures
+from projector.failures import Failure
 from shared.mongo_time import MongoTime
-from shared.outbox.message import OutboxMessage
+from shared.outbox.message import COLUMNS, OutboxMessage
 from shared.postgres import DEAD_CHANNEL, SETTLED_CHANNEL
 from shared.write_model.installation import HISTORY
 
 # PostgreSQL refuses a notification of 8,000 bytes or more.
 NOTIFICATION_BYTES: Final = 7_900  # and a history
-
-# Of an error text an operator needs the beginning; some servers append whole documents.
-ERROR_LENGTH: Final = 1_000
-
-# A row of `outbox` is an OutboxMessage.
-COLUMNS: Final = ", ".join(field.name for field in fields(OutboxMessage))
 
 # The subquery is an ARRAY so that the planner deletes by primary key. `id > after` keeps the scan off the dead rows
 # of settled messages, which a long transaction elsewhere can pin by the million.
@@ -43,40 +39,46 @@ CLAIM_AWAITED: Final = f"""
     )) RETURNING {COLUMNS}
 """
 
+CLAIM_ONE: Final = f"""
+    DELETE FROM outbox WHERE id = (SELECT id FROM outbox WHERE id = %(id)s FOR UPDATE SKIP LOCKED) RETURNING {COLUMNS}
+"""
+
 # An effect that is not finished keeps its message, with the cursor where it stands.
 KEEP: Final = """
     INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, payload, trace_context,
-                        created_at, awaited, cursor)
+                        created_at, awaited, cursor, attempts)
     VALUES (%(id)s, %(aggregate_type)s, %(aggregate_id)s, %(aggregate_version)s, %(event_type)s, %(payload)s::jsonb,
-            %(trace_context)s::jsonb, %(created_at)s, %(awaited)s, %(cursor)s)
-"""
-
-BURY: Final = """
-    INSERT INTO outbox_failures (id, aggregate_type, aggregate_id, aggregate_version, event_type, payload,
-                                 trace_context, created_at, state, attempts, error)
-    VALUES (%(id)s, %(aggregate_type)s, %(aggregate_id)s, %(aggregate_version)s, %(event_type)s, %(payload)s::jsonb,
-            %(trace_context)s::jsonb, %(created_at)s, 'dead', 1, %(error)s)
+            %(trace_context)s::jsonb, %(created_at)s, %(awaited)s, %(cursor)s, %(attempts)s)
 """
 
 # Settling a version makes older failures of the same aggregate pointless: the event carries the full state. A repair
-# has rewritten its own version as well.
+# has rewritten its own version as well. With them goes the row of a message that had failed and is settled now.
 SUPERSEDE: Final = """
     DELETE FROM outbox_failures AS failure
-    USING unnest(%(types)s::text[], %(ids)s::bigint[], %(below)s::bigint[]) AS settled (type, id, below)
+    USING unnest(%(types)s::text[], %(ids)s::bigint[], %(below)s::bigint[], %(messages)s::bigint[])
+        AS settled (type, id, below, message)
     WHERE failure.aggregate_type = settled.type
       AND failure.aggregate_id = settled.id
-      AND failure.aggregate_version < settled.below
+      AND (failure.aggregate_version < settled.below OR failure.id = settled.message)
+    RETURNING failure.id
 """
 
 # Up to where MongoDB has what this lane settled, for reads with a consistency token; and that the lane is alive.
 ADVANCE: Final = """
-    INSERT INTO projectors (name, operation_time, cluster_time)
-    VALUES (%(name)s, %(operation_time)s, %(cluster_time)s)
-    ON CONFLICT (name) DO UPDATE SET heartbeat = clock_timestamp(),
+    INSERT INTO projectors (name, operation_time, cluster_time, settled, batch_seconds, usual_batch_seconds)
+    VALUES (%(name)s, %(operation_time)s, %(cluster_time)s, %(settled)s, %(seconds)s, %(seconds)s)
+    ON CONFLICT (name) DO UPDATE SET heartbeat = clock_timestamp(), ended_at = NULL,
         operation_time = coalesce(excluded.operation_time, projectors.operation_time),
-        cluster_time = coalesce(excluded.cluster_time, projectors.cluster_time)
+        cluster_time = coalesce(excluded.cluster_time, projectors.cluster_time),
+        settled = projectors.settled + excluded.settled,
+        batch_seconds = coalesce(excluded.batch_seconds, projectors.batch_seconds),
+        usual_batch_seconds = coalesce(
+            projectors.usual_batch_seconds + (excluded.batch_seconds - projectors.usual_batch_seconds) / 10,
+            projectors.usual_batch_seconds, excluded.batch_seconds)
     RETURNING clock_timestamp()
 """
+
+END_LANE: Final = "UPDATE projectors SET ended_at = clock_timestamp() WHERE name = %(name)s"
 
 # The newest time outlives its lane: tokens of what it settled go on being honoured.
 FORGET_LANES: Final = """
@@ -158,8 +160,13 @@ class Settlement:
     """What became of every message of a batch. Each claimed message is in exactly one of the three."""
 
     settled: Sequence[OutboxMessage]
-    dead: Mapping[OutboxMessage, str]
+    failed: Mapping[OutboxMessage, Failure]
     unfinished: Mapping[OutboxMessage, int]
+
+    @property
+    def dead(self) -> list[OutboxMessage]:
+        """Those of the failed that are dead letters now."""
+        return [message for message, failure in self.failed.items() if failure.is_dead]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,19 +192,32 @@ def claim_awaited(connection: psycopg.Connection, *, after: int, limit: int) -> 
     return _claim(connection, CLAIM_AWAITED, after, limit)
 
 
+def claim_one(connection: psycopg.Connection, message_id: int) -> list[OutboxMessage]:
+    """Take this message, unless it is gone or another lane has it. Its attempts are those before the present one."""
+    cursor = connection.cursor(row_factory=class_row(OutboxMessage))
+    found = cursor.execute(CLAIM_ONE, {"id": message_id}).fetchall() or failures.claim_one(connection, message_id)
+    return [replace(message, attempts=message.attempts - 1) for message in found]
+
+
 def _claim(connection: psycopg.Connection, statement: str, after: int, limit: int) -> list[OutboxMessage]:
     cursor = connection.cursor(row_factory=class_row(OutboxMessage))
     # DELETE returns in any order; the ids decide.
     return sorted(cursor.execute(statement, {"after": after, "limit": limit}), key=attrgetter("id"))
 
 
-def settle(connection: psycopg.Connection, settlement: Settlement, lane: str, time: MongoTime | None) -> Recorded:
+def settle(
+    connection: psycopg.Connection,
+    settlement: Settlement,
+    lane: str,
+    time: MongoTime | None,
+    seconds: float | None = None,
+) -> Recorded:
     """Record what became of each message of the batch and tell those who wait. The caller commits.
 
-    `time` is MongoDB's after the batch's last operation.
+    `time` is MongoDB's after the batch's last operation, `seconds` what the batch took so far.
     """
     cursor, superseded = connection.cursor(), 0
-    at = beat(connection, lane, time)
+    at = beat(connection, lane, time, settled=len(settlement.settled), seconds=seconds)
     if settlement.settled:
         cursor.execute(
             SUPERSEDE,
@@ -205,25 +225,47 @@ def settle(connection: psycopg.Connection, settlement: Settlement, lane: str, ti
                 "types": [message.aggregate_type for message in settlement.settled],
                 "ids": [message.aggregate_id for message in settlement.settled],
                 "below": [message.aggregate_version + message.is_repair for message in settlement.settled],
+                "messages": [message.id for message in settlement.settled],
             },
         )
-        superseded = cursor.rowcount
+        superseded = len({row[0] for row in cursor} - {message.id for message in settlement.settled})
     if settlement.unfinished:
-        cursor.executemany(KEEP, [_columns(message) | {"cursor": at} for message, at in settlement.unfinished.items()])
-    if settlement.dead:
         cursor.executemany(
-            BURY, [_columns(message) | {"error": error[:ERROR_LENGTH]} for message, error in settlement.dead.items()]
+            KEEP, [message.as_columns() | {"cursor": at} for message, at in settlement.unfinished.items()]
         )
+        failures.go_on(connection, [message.id for message in settlement.unfinished])
+    if settlement.failed:
+        failures.record(connection, settlement.failed)
     _notify(cursor, SETTLED_CHANNEL, (message.id for message in settlement.settled if message.awaited))
     _notify(cursor, DEAD_CHANNEL, (message.id for message in settlement.dead))
     return Recorded(at, superseded)
 
 
-def beat(connection: psycopg.Connection, lane: str, time: MongoTime | None = None) -> datetime:
-    """Record that the lane is alive and, when it settles, MongoDB's time. Return the moment."""
-    times = {"operation_time": time and time.operation_time, "cluster_time": time and time.cluster_time}
-    cursor = connection.cursor(row_factory=scalar_row).execute(ADVANCE, {"name": lane, **times})
+def beat(
+    connection: psycopg.Connection,
+    lane: str,
+    time: MongoTime | None = None,
+    *,
+    settled: int = 0,
+    seconds: float | None = None,
+) -> datetime:
+    """Record that the lane is alive and, when it settles, MongoDB's time, how much and after how long.
+
+    Returns the moment.
+    """
+    columns = {
+        "operation_time": time and time.operation_time,
+        "cluster_time": time and time.cluster_time,
+        "settled": settled,
+        "seconds": seconds,
+    }
+    cursor = connection.cursor(row_factory=scalar_row).execute(ADVANCE, {"name": lane, **columns})
     return cast("datetime", cursor.fetchone())
+
+
+def end_lane(connection: psycopg.Connection, lane: str) -> None:
+    """Record that the lane has ended, with nothing in hand."""
+    connection.execute(END_LANE, {"name": lane})
 
 
 def forget_lanes(connection: psycopg.Connection) -> None:
@@ -275,9 +317,3 @@ def notification_payloads(ids: Iterable[int]) -> Iterator[str]:
 def _notify(cursor: psycopg.Cursor[TupleRow], channel: str, ids: Iterable[int]) -> None:
     for payload in notification_payloads(ids):
         cursor.execute(NOTIFY, {"channel": channel, "payload": payload})
-
-
-def _columns(message: OutboxMessage) -> dict[str, Any]:
-    columns = {name: getattr(message, name) for name in COLUMNS.split(", ")}
-    json_columns = {name: columns[name] and columns[name].decode() for name in ("payload", "trace_context")}
-    return columns | json_columns

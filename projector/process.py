@@ -22,6 +22,7 @@ from projector.relay import BatchCounts, Relay
 from projector.sampler import Sampler
 from projector.settings import ProjectorSettings
 from projector.subscriber import RelaySubscriber
+from projector.suspects import Suspects
 from projector.tombstones import TombstonePurge
 from projector.wake import WakeListener
 from shared.mongo import create_client, read_model_database
@@ -46,6 +47,8 @@ class Projector:
         open_connection = partial(open_relay_connection, settings, self.name, database)
         position, awaited_position = ClaimPosition(), ClaimPosition()
         on_settled = _spans(tracing) if tracing else None
+        lanes = [f"{self.name} lane {lane}" for lane in range(LANES)]
+        suspects = Suspects(lanes, settings.batch_size)
         self._wakes = [threading.Event() for _ in range(LANES)]
         # The first lane serves waiting clients before anything else.
         self._relays = [
@@ -55,10 +58,11 @@ class Projector:
                 delivery,
                 position,
                 awaited_position if lane == 0 else None,
-                name=f"{self.name} lane {lane}",
+                name=name,
+                suspects=suspects,
                 on_settled=on_settled,
             )
-            for lane in range(LANES)
+            for lane, name in enumerate(lanes)
         ]
         self._listener = WakeListener(settings, self.name, (position, awaited_position), self._wakes)
         self._lookout = Lookout(settings, self.name, database)

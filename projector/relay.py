@@ -7,26 +7,32 @@ fails or the process dies, the transaction rolls back and every message is where
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
 import psycopg
 from bson import ObjectId
 
-from projector import outbox, replays
+from projector import failures, outbox, replays
 from projector.deadline import Deadline
 from projector.delivery import Delivery, settlement_of
+from projector.failures import Failure, Patience
 from projector.phases import Phase, Phases
 from projector.position import FROM_THE_START, ClaimPosition
 from projector.retry import retrying
 from projector.settings import ProjectorSettings
+from projector.suspects import ERROR, LIVES, Suspects
 from shared.installation import InstallationChangedError
 from shared.outbox.message import OutboxMessage
 
 # The lane that serves waiting clients takes this part of a batch of anything else: a client that comes while it is
 # busy waits for so much less, and a bulk import still moves in both lanes.
 AWAITED_LANE_SHARE: Final = 10
+
+# A busy lane looks this often for what failed and is due again; an idle one at every poll.
+DUE_SECONDS: Final = 1.0
 
 # An idle lane says this often that it is alive.
 HEARTBEAT_SECONDS: Final = 5.0
@@ -36,13 +42,15 @@ HEARTBEAT_SECONDS: Final = 5.0
 class BatchCounts:
     """What one step did. `seconds` is the whole transaction; `more` says that another step has work at once.
 
-    `visible_seconds` is, of each settled message, the time from its command to here, by PostgreSQL's clock.
+    `failed` messages come again, `dead` ones do not. `visible_seconds` is, of each settled message, the time from its
+    command to here, by PostgreSQL's clock.
     """
 
     claimed: int = 0
     applied: int = 0
     stale: int = 0
     settled: int = 0
+    failed: int = 0
     dead: int = 0
     unfinished: int = 0
     superseded: int = 0
@@ -64,12 +72,14 @@ class Relay:
         awaited_position: ClaimPosition | None = None,
         *,
         name: str = "lane",
+        suspects: Suspects | None = None,
         on_settled: Callable[[outbox.Settlement, float], None] | None = None,
     ) -> None:
         """`open_connection` returns a connection fit for claiming and the incarnation the read models belong to.
 
         `name` is this lane's own in `projectors`. A lane with an `awaited_position` claims what clients wait for first.
-        `on_settled` is told of each batch after its commit, with the seconds it took.
+        `suspects` are tried one by one before all others. `on_settled` is told of each batch after its commit, with
+        the seconds it took.
         """
         self._name = name
         self._on_settled = on_settled
@@ -79,6 +89,9 @@ class Relay:
         self._position = position
         self._limit = max(1, settings.batch_size // (AWAITED_LANE_SHARE if awaited_position else 1))
         self._awaited_position = awaited_position
+        self._patience = Patience(settings.max_attempts, settings.retry_pause_seconds)
+        self._suspects = suspects
+        self._next_look = time.monotonic() + DUE_SECONDS
         self._claimed: list[OutboxMessage] = []
         self._next_beat = 0.0
         self._connection: psycopg.Connection | None = None
@@ -104,13 +117,17 @@ class Relay:
             # Asked again, because the wake that came with the stop may have been cleared above.
             if not counts.more and not stop.is_set():
                 wake.wait(self._settings.poll_interval_seconds)
+        self._end()
         self.close()
 
     def run_once(self) -> BatchCounts:
         """Take one batch from claim to commit and return what it came to. Any error leaves every message in place."""
         self._claimed = []
         try:
-            return self._batch(*self._connected())
+            connection, installation = self._connected()
+            if self._suspects and self._suspects.are_left(connection):
+                return self._try_suspect(self._suspects, connection, installation)
+            return self._batch(connection, installation, self._claim)
         except BaseException:
             self.close()
             # Not before the rollback: until then the messages are locked, and other lanes pass over them.
@@ -127,14 +144,37 @@ class Relay:
         """Look again whose the read models are, before the next batch. May be called on any thread."""
         self._in_doubt.set()
 
-    def _batch(self, connection: psycopg.Connection, installation: UUID) -> BatchCounts:
+    def _try_suspect(self, suspects: Suspects, connection: psycopg.Connection, installation: UUID) -> BatchCounts:
+        with suspects.one() as suspect:
+            if suspect is None:
+                return BatchCounts()
+            attempts = suspects.record_attempt(connection, suspect)
+            if attempts and attempts > LIVES:
+                return self._bury(connection, suspect)
+            counts = self._batch(connection, installation, lambda held: outbox.claim_one(held, suspect))
+            return replace(counts, more=True)
+
+    def _bury(self, connection: psycopg.Connection, suspect: int) -> BatchCounts:
+        with connection.transaction():
+            replays.hold_read_models(connection)
+            found = outbox.claim_one(connection, suspect)
+            dead = {message: Failure(ERROR.format(attempts=LIVES), message.attempts, None) for message in found}
+            outbox.settle(connection, outbox.Settlement([], dead, {}), self._name, None)
+        return BatchCounts(claimed=len(dead), dead=len(dead), more=True)
+
+    def _batch(
+        self,
+        connection: psycopg.Connection,
+        installation: UUID,
+        claim: Callable[[psycopg.Connection], list[OutboxMessage]],
+    ) -> BatchCounts:
         begun, phases = time.monotonic(), Phases()
         deadline = Deadline.after(self._settings.batch_deadline_seconds)
         with connection.transaction():
             held = replays.hold_read_models(connection)
             if held.incarnation != installation:
                 raise InstallationChangedError
-            messages = self._claimed = self._claim(connection)
+            messages = self._claimed = claim(connection)
             if not messages:
                 self._beat_when_due(connection)
                 return BatchCounts(seconds=time.monotonic() - begun)
@@ -144,8 +184,9 @@ class Relay:
             # Not settled by what a mongod acknowledged whose read models nobody has looked at.
             if self._delivery.mongod != self._mongod:
                 raise InstallationChangedError("MongoDB's primary")
-            settlement = settlement_of(messages, delivered.outcomes)
-            recorded = outbox.settle(connection, settlement, self._name, delivered.time)
+            settlement = settlement_of(messages, delivered.outcomes, self._patience)
+            seconds = time.monotonic() - begun
+            recorded = outbox.settle(connection, settlement, self._name, delivered.time, seconds)
             deadline.remaining()
             phases.ended("settle")
         phases.ended("commit")
@@ -158,6 +199,7 @@ class Relay:
             applied=delivered.applied,
             stale=delivered.stale,
             settled=len(settlement.settled),
+            failed=len(settlement.failed) - len(settlement.dead),
             dead=len(settlement.dead),
             unfinished=len(settlement.unfinished),
             superseded=recorded.superseded,
@@ -174,7 +216,16 @@ class Relay:
             awaited = self._claim_after(connection, self._awaited_position, outbox.claim_awaited, limit)
             if awaited:
                 return awaited
-        return self._claim_after(connection, self._position, outbox.claim, self._limit)
+        if time.monotonic() >= self._next_look:
+            due = self._claim_due(connection)
+            if due:
+                return due
+        claimed = self._claim_after(connection, self._position, outbox.claim, self._limit)
+        return claimed or self._claim_due(connection)
+
+    def _claim_due(self, connection: psycopg.Connection) -> list[OutboxMessage]:
+        self._next_look = time.monotonic() + DUE_SECONDS
+        return failures.claim_due(connection, limit=self._limit)
 
     def _claim_after(
         self,
@@ -202,6 +253,12 @@ class Relay:
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
             outbox.beat(connection, self._name)
+
+    def _end(self) -> None:
+        """Say that nothing is left in hand. A lane that cannot say so is taken for one that was ended."""
+        if self._connection is not None:
+            with suppress(psycopg.Error), self._connection.transaction():
+                outbox.end_lane(self._connection, self._name)
 
     def _connected(self) -> tuple[psycopg.Connection, UUID]:
         if self._in_doubt.is_set():

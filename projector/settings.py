@@ -30,6 +30,10 @@ class ProjectorSettings(Settings):
     batch_deadline_seconds: float = Field(
         default=10, ge=1, le=300, description="A batch that takes longer is given up and tried again"
     )
+    max_attempts: int = Field(default=5, ge=2, le=100, description="A message that failed so often is a dead letter")
+    retry_pause_seconds: float = Field(
+        default=1, ge=0, le=300, description="Pause after a message's first failure; it doubles, up to five minutes"
+    )
     poll_interval_seconds: float = Field(
         default=0.2, ge=0.01, le=60, description="How long an idle lane sleeps when no notification arrives"
     )

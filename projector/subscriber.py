@@ -112,7 +112,7 @@ class RelaySubscriber:
         if not counts.claimed:
             return
         self._metrics.batch(counts)
-        log = self._log.warning if counts.dead else self._log.info
+        log = self._log.warning if counts.failed or counts.dead else self._log.info
         log(
             log_events.BATCH,
             lane=lane,
@@ -120,6 +120,7 @@ class RelaySubscriber:
             applied=counts.applied,
             stale=counts.stale,
             settled=counts.settled,
+            failed=counts.failed,
             dead=counts.dead,
             unfinished=counts.unfinished,
             seconds=round(counts.seconds, 6),

@@ -36,21 +36,22 @@ class BatchSpans:
                 "messaging.operation.type": "process",
                 "messaging.batch.message_count": len(outcomes),
                 "kata.settled": len(settlement.settled),
+                "kata.failed": len(settlement.failed),
                 "kata.dead": len(settlement.dead),
                 "kata.unfinished": len(settlement.unfinished),
             },
             links=[link for message, outcome in outcomes if (link := _link(message, outcome))],
             start_time=now - int(seconds * 1e9),
         )
-        if settlement.dead:
-            span.set_attribute("error.type", "dead_letter")
+        if settlement.failed:
+            span.set_attribute("error.type", "dead_letter" if settlement.dead else "failed")
             span.set_status(StatusCode.ERROR)
         span.end(now)
 
 
 def _outcomes(settlement: Settlement) -> Iterator[tuple[OutboxMessage, str]]:
     yield from ((message, "settled") for message in settlement.settled)
-    yield from ((message, "dead") for message in settlement.dead)
+    yield from ((message, "dead" if failure.is_dead else "failed") for message, failure in settlement.failed.items())
     yield from ((message, "unfinished") for message in settlement.unfinished)
 
 

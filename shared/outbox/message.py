@@ -1,7 +1,8 @@
 """An outbox message as code sees it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -9,7 +10,8 @@ class OutboxMessage:
     """One event of one aggregate, on its way to the read models.
 
     `payload` and `trace_context` are JSON as PostgreSQL sent it, not decoded. `cursor` is null but for an effect that
-    is being done in steps. A message is identified by `id` alone.
+    is being done in steps. `attempts` counts those that failed or ended the process. A message is identified by `id`
+    alone.
     """
 
     id: int
@@ -22,8 +24,19 @@ class OutboxMessage:
     created_at: datetime
     awaited: bool
     cursor: int | None = None
+    attempts: int = 0
 
     @property
     def is_repair(self) -> bool:
         """Whether it rewrites the version that the read model may show already."""
         return self.event_type.endswith(".repaired")
+
+    def as_columns(self) -> dict[str, Any]:
+        """Return the row, its JSON as text."""
+        row = {name: getattr(self, name) for name in COLUMN_NAMES}
+        return row | {name: row[name] and row[name].decode() for name in ("payload", "trace_context")}
+
+
+# A row of `outbox` is an OutboxMessage.
+COLUMN_NAMES: Final = tuple(column.name for column in fields(OutboxMessage))
+COLUMNS: Final = ", ".join(COLUMN_NAMES)

@@ -297,9 +297,9 @@ def test_an_item_that_cannot_take_its_owner_takes_only_that_message_along(
 
     counts = relay.run_once()
 
-    assert (counts.dead, counts.settled) == (1, 1)
+    assert (counts.failed, counts.settled) == (1, 1)
     ((failed, state, error),) = outbox.failures()
-    assert (failed, state) == (refused, "dead")
+    assert (failed, state) == (refused, "retrying")
     assert "Document failed validation" in error
     assert owners(read_models) == {1: (1, "Ada", 1), 2: (2, "Accepted", 2)}
 

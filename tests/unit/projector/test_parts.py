@@ -8,7 +8,8 @@ import pytest
 from pymongo.errors import AutoReconnect, BulkWriteError, ServerSelectionTimeoutError
 
 from projector.deadline import Deadline, DeadlinePassedError
-from projector.delivery import Dead, Settled, Unfinished, aggregate_of, coalesce, settlement_of
+from projector.delivery import Failed, Settled, Unfinished, aggregate_of, coalesce, settlement_of
+from projector.failures import Failure, Patience
 from projector.metrics import cause_of
 from projector.outbox import notification_payloads
 from projector.relay import BatchCounts
@@ -51,12 +52,13 @@ def test_the_newest_message_of_each_aggregate_is_kept() -> None:
 
 def test_every_message_has_one_outcome_that_of_its_aggregate() -> None:
     messages = [message(1, 1, 1), message(2, 1, 2), message(3, 2, 1), message(4, 3, 2)]
-    outcomes = {("user", 1): Dead("broken"), ("user", 2): Settled(), ("user", 3): Unfinished(17)}
+    outcomes = {("user", 1): Failed("broken"), ("user", 2): Settled(), ("user", 3): Unfinished(17)}
 
-    settlement = settlement_of(messages, outcomes)
+    settlement = settlement_of(messages, outcomes, Patience(5, 2))
 
     assert settlement.settled == [messages[2]]
-    assert settlement.dead == {messages[0]: "broken", messages[1]: "broken"}
+    assert settlement.failed == {message: Failure("broken", 1, 2) for message in messages[:2]}
+    assert not settlement.dead
     assert settlement.unfinished == {messages[3]: 17}
 
 
