@@ -1,9 +1,11 @@
 """Is anybody relaying, and how does it go: lag, failures, and batches that take far longer than usual."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Final
 
-from projector.doctor.connection import NAME, ask
+from projector import dead_letters
+from projector.doctor.connection import NAME, ask, connect_postgres
 from projector.doctor.finding import Finding, Severity
 from projector.settings import ProjectorSettings
 from projector.status import read_overview, read_status, silence
@@ -31,10 +33,6 @@ NAME_LENGTH: Final = 63
 SLOWER: Final = 5.0
 DEADLINE_SHARE: Final = 0.25
 
-DEAD_LETTERS: Final = """
-    SELECT left(error, 200) AS error, count(*) AS number, min(id) AS first
-    FROM outbox_failures WHERE state = %(state)s GROUP BY 1 ORDER BY number DESC
-"""
 GROUPS_SHOWN: Final = 3
 
 
@@ -95,14 +93,15 @@ def take_no_longer_than_usual(settings: ProjectorSettings) -> Iterator[Finding]:
 
 def have_no_dead_letters(settings: ProjectorSettings) -> Iterator[Finding]:
     """Count dead letters by their error."""
-    groups = ask(settings, DEAD_LETTERS, state="dead")
+    with connect_postgres(settings) as connection:
+        groups = dead_letters.groups(connection)
     if groups:
-        number = sum(group["number"] for group in groups)
-        shown = "; ".join(f"{g['number']:,} times {g['error']}" for g in groups[:GROUPS_SHOWN])
+        number = sum(group.number for group in groups)
+        shown = "; ".join(f"{group.number:,} times {group.error}" for group in groups[:GROUPS_SHOWN])
         more = f"; and {len(groups) - GROUPS_SHOWN} other errors" if len(groups) > GROUPS_SHOWN else ""
         yield Finding(
             f"{number:,} dead letter{'s' if number > 1 else ''}: {shown}{more}",
-            f"`projector dead-letters show {groups[0]['first']}` tells one in full; when the cause is mended "
+            f"`projector dead-letters show {groups[0].first_id}` tells one in full; when the cause is mended "
             "`projector dead-letters retry --all`, or `discard` what shall never be applied",
-            details={"dead_letters": number, "groups": [dict(group) for group in groups[:GROUPS_SHOWN]]},
+            details={"dead_letters": number, "groups": [asdict(group) for group in groups[:GROUPS_SHOWN]]},
         )

@@ -1,5 +1,6 @@
 """`projector doctor` on the relay and the read models: who relays, how it goes, whose they are, do they agree."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -35,6 +36,7 @@ def stored(request: pytest.FixtureRequest) -> Database[Document]:
 
 def only(found: list[Finding]) -> Finding:
     assert len(found) == 1, found
+    assert json.dumps(dict(found[0].details))
     return found[0]
 
 

@@ -1,5 +1,6 @@
 """`projector doctor` on servers that are away, refuse us, have no primary or lack a majority: all for real."""
 
+import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ def changed(settings: ProjectorSettings) -> Changed:
 
 def only(found: list[Finding]) -> Finding:
     assert len(found) == 1, found
+    assert json.dumps(dict(found[0].details))
     return found[0]
 
 

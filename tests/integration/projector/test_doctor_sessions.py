@@ -1,5 +1,6 @@
 """`projector doctor` on what stands in the way inside PostgreSQL: open transactions, locks, slots."""
 
+import json
 from collections.abc import Callable
 from contextlib import closing
 
@@ -37,6 +38,7 @@ def stranger(settings: ProjectorSettings) -> closing[psycopg.Connection]:
 
 def remedied(settings: ProjectorSettings, found: Finding) -> str:
     """Run the SQL that the remedy names, and return it."""
+    assert json.dumps(dict(found.details))
     statement = found.remedy.split('-c "')[1].split('"')[0]
     with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as connection:
         connection.execute(statement.encode())

@@ -28,6 +28,7 @@ from tests.integration.projector.conftest import OwnServers, environment_of
 
 def only(found: list[Finding]) -> Finding:
     assert len(found) == 1, found
+    assert json.dumps(dict(found[0].details))
     return found[0]
 
 
