@@ -30,7 +30,8 @@ class ApiMetrics:
 
     def __init__(self, settings: Settings, name: str) -> None:
         self.registry = registry = create_registry()
-        registry.register(LagCollector(settings, name))
+        self._lag = LagCollector(settings, name)
+        registry.register(self._lag)
         self._requests = Counter(
             "kata_api_requests", "Requests by route and status", ["method", "route", "status"], registry=registry
         )
@@ -91,6 +92,10 @@ class ApiMetrics:
         """A request waited as long as it may, for nothing."""
         self._timeouts.labels(kind).inc()
 
+    def lag_seconds(self) -> float:
+        """Return the lag as it was a moment ago. Raises psycopg.Error or TimeoutError when it cannot be told."""
+        return self._lag.seconds()
+
 
 class LagCollector(Collector):
     """The lag as PostgreSQL knows it, so that it is seen without any projector as well."""
@@ -100,10 +105,14 @@ class LagCollector(Collector):
         self._name = f"{name} metrics"
         self._look = Look(self._read)
 
+    def seconds(self) -> float:
+        """Return the lag as it was a moment ago. Raises psycopg.Error or TimeoutError when it cannot be told."""
+        return self._look.answer()
+
     def collect(self) -> Iterator[Metric]:
         """Yield the lag, or that PostgreSQL did not tell it."""
         try:
-            seconds = self._look.answer()
+            seconds = self.seconds()
         except (psycopg.Error, TimeoutError):
             yield store_up(postgres=False)
             return

@@ -39,7 +39,11 @@ LOOK_UP: Final = f"""
     ) AS latest ON true
 """
 
-# The message with the lowest id is, but for late commits, the oldest; finding it costs one index look-up.
+# Whether PostgreSQL answers, and is migrated.
+HAS_TABLES: Final = "SELECT FROM outbox WHERE id = 0"
+
+# The message with the lowest id is, but for late commits, the oldest; finding it costs one index look-up, and a walk
+# over the dead rows of settled messages while a long transaction keeps them: to be asked by a bounded look.
 OLDEST_AGE: Final = """
     SELECT coalesce((
         SELECT greatest(extract(epoch FROM clock_timestamp() - created_at), 0) FROM outbox ORDER BY id LIMIT 1

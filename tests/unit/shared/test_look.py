@@ -33,14 +33,35 @@ def test_those_who_ask_at_once_are_told_what_one_look_found() -> None:
 
 def test_an_answer_that_is_no_longer_fresh_is_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Look(count(1).__next__)
-    assert asked.answer() == 1
     monkeypatch.setattr(look, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(look, "QUICK_SECONDS", 60)
+    assert asked.answer() == 1
+    assert asked.answer() == 2
+
+
+def test_a_look_that_is_not_quick_costs_at_most_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "FRESH_SECONDS", 1)
+    now = 100.0
+    monkeypatch.setattr(look.time, "monotonic", lambda: now)
+    numbers = count(1)
+
+    def slow() -> int:
+        nonlocal now
+        now += 3
+        return next(numbers)
+
+    asked = Look(slow)
+    assert asked.answer() == 1
+    now = 124.9
+    assert asked.answer() == 1
+    now = 125.1
     assert asked.answer() == 2
 
 
 def test_a_server_that_keeps_silent_holds_nobody_up_and_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(look, "PATIENCE_SECONDS", 0.01)
     monkeypatch.setattr(look, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(look, "QUICK_SECONDS", 60)
     looks, speak = count(1), threading.Event()
 
     def read() -> int:
