@@ -11,7 +11,6 @@ from projector.installation_metrics import InstallationCollector
 from projector.lookout import Lookout
 from projector.metrics import RelayMetrics
 from projector.phases import PHASES
-from projector.process import Projector
 from projector.relay import BatchCounts, Relay
 from projector.settings import ProjectorSettings
 from shared.mongo import Document, create_client, read_model_database
@@ -210,13 +209,14 @@ def test_a_postgresql_that_falls_silent_does_not_hold_a_scrape_up(own_servers: O
 
 
 def test_the_projectors_are_counted_by_what_postgresql_knows_of_them(
-    settings: ProjectorSettings, read_models: Database[Document], running_projector: Projector, outbox: Outbox
+    settings: ProjectorSettings, read_models: Database[Document], postgres: psycopg.Connection
 ) -> None:
-    outbox.user(1)
-    outbox.connection.execute(
-        "INSERT INTO projectors (name, heartbeat) VALUES ('killed lane 0', clock_timestamp() - interval '10 minutes')"
+    postgres.execute(
+        "INSERT INTO projectors (name, heartbeat, ended_at) VALUES"
+        " ('one lane 0', clock_timestamp(), NULL), ('one lane 1', clock_timestamp(), NULL),"
+        " ('killed lane 0', clock_timestamp() - interval '10 minutes', NULL),"
+        " ('stopped lane 0', clock_timestamp(), clock_timestamp())"
     )
-    wait_until(
-        lambda: installation(settings, read_models).total("kata_projectors", state="at work") == 1, "one is at work"
-    )
-    assert installation(settings, read_models).total("kata_projectors", state="silent") == 1
+    told = installation(settings, read_models)
+
+    assert [told.total("kata_projectors", state=state) for state in ("at work", "silent", "ended")] == [1, 1, 1]
