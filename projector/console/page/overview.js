@@ -3,7 +3,7 @@
 import { draw } from "./chart.js";
 import { byId, element, nothing, prose, render, say } from "./elements.js";
 import { findings } from "./verdict.js";
-import { ago, count, duration, milliseconds, plural, rate } from "./words.js";
+import { ago, count, duration, milliseconds, plural, rate, whole } from "./words.js";
 
 const KINDS = ["missing", "stale", "orphaned", "different"];
 const STATES = { "at work": "good", silent: "warn", ended: "quiet" };
@@ -12,6 +12,7 @@ const MOST_POINTS = 180;
 
 let points = [];
 
+const sentence = (text) => text[0].toUpperCase() + text.slice(1);
 const pill = (text, tone) => element("span", { className: "pill", data: { tone } }, text);
 
 /** Begins with what this projector has noted before anybody here looked. */
@@ -48,9 +49,9 @@ export function drawCharts() {
 /** Shows findings: the gravest in large, what else there is below it. */
 export function showVerdict([[tone, title, detail], ...others]) {
   byId("verdict").dataset.tone = tone;
-  say("verdict-title", title[0].toUpperCase() + title.slice(1));
+  say("verdict-title", sentence(title));
   const also = others.filter(([other]) => other !== "good").map(([, text]) => text);
-  const text = also.length ? `${detail} Also: ${also.join("; ")}.` : detail;
+  const text = sentence(also.length ? `${detail} Also: ${also.join("; ")}.` : detail);
   render(byId("verdict-detail"), text, () => prose(text));
   document.title = tone === "good" || tone === "info" ? "Projector" : `${title} – Projector`;
 }
@@ -80,9 +81,9 @@ function replays(rows) {
     }
     const share = row.expected ? Math.min(1, row.copied / row.expected) : 1;
     const title = `Replay of ${row.aggregate_type}s`;
-    const facts = [`${count(row.copied)} of ${plural(row.expected, "row")}`, `${duration(Math.floor(row.seconds)).join(" ")} so far`];
-    if (row.copied && share < 1) facts.push(`about ${duration((row.seconds * (1 - share)) / share).join(" ")} left`);
-    if (row.idle_seconds > 30) facts.push(`has not moved for ${duration(row.idle_seconds).join(" ")}`);
+    const facts = [`${count(row.copied)} of ${plural(row.expected, "row")}`, `${whole(row.seconds)} so far`];
+    if (row.copied && share < 1) facts.push(`about ${whole((row.seconds * (1 - share)) / share)} left`);
+    if (row.idle_seconds > 30) facts.push(`has not moved for ${whole(row.idle_seconds)}`);
     return element("li", {},
       element("div", { className: "line" }, name, pill(`${row.state} ${Math.floor(share * 100)} %`, "info")),
       element("progress", { max: 1, value: share, aria: { label: title } }),

@@ -1,6 +1,6 @@
 // What the numbers come to, in one line: the worst first.
 
-import { count, duration, plural } from "./words.js";
+import { duration, plural } from "./words.js";
 
 /** Returns every finding as [tone, title, detail], the gravest first; never none. */
 export function findings(sight, access) {
@@ -24,6 +24,6 @@ export function findings(sight, access) {
     add(replay, "info", `a replay of ${replay?.aggregate_type}s is at work`, "Readers and writers go on meanwhile.");
     add(overview.backlog && working.length, "good", `${plural(overview.backlog, "message is", "messages are")} on the way`, `The oldest was written ${lag} ago.`);
   }
-  if (!found.length) found.push(["good", "Everything is settled", `Every write can be read. ${count(overview.projectors.filter((row) => row.state === "at work").length)} at work.`]);
+  if (!found.length) found.push(["good", "Everything is settled", `Every write can be read. ${plural(overview.projectors.filter((row) => row.state === "at work").length, "projector is", "projectors are")} at work.`]);
   return found;
 }

@@ -14,6 +14,9 @@ export function duration(seconds) {
   return [ONE_PLACE.format(Math.max(0, seconds)), "s"];
 }
 
+/** Returns a time in words, without parts of a second. */
+export const whole = (seconds) => (seconds < 60 ? `${WHOLE.format(Math.ceil(seconds))} s` : duration(seconds).join(" "));
+
 /** Returns how long ago in words that change no more often than they must. */
 export function ago(seconds) {
   if (seconds < 10) return "just now";
