@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+import psycopg
 import pytest
 import structlog
 
 from projector.relay import Relay
+from shared.postgres import WAKE_CHANNEL
 from tests.fixtures.consoles import Console, DeadLetters, Operators
 from tests.fixtures.relays import Outbox, drain
 
@@ -57,6 +59,17 @@ def test_a_retried_message_settles_once_its_cause_is_mended(
     assert (outbox.ids(), buried.states()) == ([7], {})
     drain(relay)
     assert (outbox.ids(), buried.states()) == ([], {})
+
+
+def test_a_retry_wakes_the_relay_with_the_lowest_id(
+    console: Console, postgres: psycopg.Connection, buried: DeadLetters
+) -> None:
+    buried.bury(7)
+    buried.bury(5)
+    postgres.execute(f"LISTEN {WAKE_CHANNEL}")
+    console.post("/api/dead-letters/retry", json={"ids": [7, 5]})
+    (wake,) = postgres.notifies(timeout=30, stop_after=1)
+    assert wake.payload == "5"
 
 
 def test_of_two_operators_one_retries(console: Console, outbox: Outbox, buried: DeadLetters) -> None:
