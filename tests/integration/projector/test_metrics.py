@@ -71,15 +71,20 @@ def test_the_time_that_mongodb_takes_is_the_phase_of_the_write(
     assert slow.run_once().phases["write"] >= 0.5
 
 
-def test_a_message_that_fails_is_counted_and_is_not_visible(relay: Relay, outbox: Outbox) -> None:
-    metrics = RelayMetrics()
+def test_a_message_that_fails_is_counted_with_each_attempt_and_is_not_visible(
+    make_relay: Callable[..., Relay], outbox: Outbox
+) -> None:
+    relay, metrics = make_relay(max_attempts=2), RelayMetrics()
     outbox.append("item", 1, 1, "exploded", {})
     outbox.user(1)
     relayed(relay, metrics)
+    assert scrape_of(metrics.registry).total("kata_relay_messages_total", outcome="failed") == 1
+    outbox.connection.execute("UPDATE outbox_failures SET next_attempt_at = clock_timestamp()")
+    relayed(relay, metrics)
     counted = scrape_of(metrics.registry)
 
-    fates = ("failed", "dead")
-    assert sum(counted.total("kata_relay_messages_total", outcome=fate) for fate in fates) == 1
+    assert counted.total("kata_relay_messages_total", outcome="failed") == 1
+    assert counted.total("kata_relay_messages_total", outcome="dead") == 1
     assert counted.total("kata_relay_messages_total", outcome="settled") == 1
     assert counted.total("kata_commit_to_visible_seconds_count") == 1
 
