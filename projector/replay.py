@@ -197,7 +197,8 @@ class Replay:
 
     def _write(self, event: Event) -> Write:
         try:
-            return write_of(project(event), self._projection.owner_field)
+            # What the row says goes over what a message of the same version said: it may have had another shape.
+            return write_of(project(event), self._projection.owner_field, is_repair=True)
         except UnstorableDocumentError as error:
             raise _RefusedError(f"{event.aggregate_type} {event.aggregate_id}: {error}") from error
 
@@ -207,7 +208,7 @@ class Replay:
         return replace(replay, cursor=cursor, copied=replay.copied + rows)
 
     def _apply(self, replay: ReplayAtWork, writes: Sequence[Write], deadline: Deadline, session: ClientSession) -> None:
-        self._raise_refused(apply(self._database[replay.shadow], writes, deadline, session).refused)
+        self._raise_refused(apply(self._database[replay.shadow], writes, deadline, session, mostly_new=True).refused)
 
     @contextmanager
     def _step(self, replay: ReplayAtWork) -> Iterator[tuple[Deadline, ClientSession]]:

@@ -93,16 +93,23 @@ def write_of(document: Mapping[str, Any], owner_field: str | None = None, *, is_
 
 
 def apply(
-    collection: Collection[Document], writes: Sequence[Write], deadline: Deadline, session: ClientSession | None = None
+    collection: Collection[Document],
+    writes: Sequence[Write],
+    deadline: Deadline,
+    session: ClientSession | None = None,
+    *,
+    mostly_new: bool = False,
 ) -> Applied:
-    """Put `writes`, at most one per aggregate, through the gate in one bulk.
+    """Put `writes`, at most one per aggregate, through the gate in one bulk. `mostly_new`: few of them are there yet.
 
     Returns when a majority has journaled what was applied. A refused write takes no other along. Raises PyMongo's
     error when the server could not do the work at all; then nothing is known of any of them, and all must come again.
     """
     # A first version is almost always new, and a plain insert is several times cheaper than an upsert.
     operations: list[Operation] = [
-        InsertOne(write.encoded) if write.version == 1 and not write.is_repair else gated(write, upsert=True)
+        InsertOne(write.encoded)
+        if mostly_new or (write.version == 1 and not write.is_repair)
+        else gated(write, upsert=True)
         for write in writes
     ]
     modified, errors = _bulk_write(collection, operations, deadline, session)
