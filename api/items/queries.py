@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 from api.errors import NotFoundError, QueryConflictError
 from api.items.schemas import ItemOut
 from api.paging import decode_cursor, encode_cursor
-from api.reads import Reads
+from api.reads import Reads, again_if_swapped
 from shared.mongo import Document
 from shared.read_models import ALIVE, ITEMS_READ
 
@@ -65,6 +65,7 @@ class ItemFilter:
                 return field
 
 
+@again_if_swapped
 async def item_by_id(reads: Reads, item_id: int) -> ItemOut:
     """Return the item. Raises NotFoundError."""
     document = await reads[ITEMS_READ].find_one({"_id": item_id, **ALIVE}, session=reads.session)
@@ -73,6 +74,7 @@ async def item_by_id(reads: Reads, item_id: int) -> ItemOut:
     return ItemOut.of_document(document)
 
 
+@again_if_swapped
 async def items_page(
     reads: Reads, wanted: ItemFilter, *, sort: Sort | None, limit: int, cursor: str | None
 ) -> tuple[Sequence[ItemOut], str | None]:

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from api.paging import decode_cursor, encode_cursor
-from api.reads import Reads
+from api.reads import Reads, again_if_swapped
 from api.tags.schemas import TagOut
 from shared.read_models import ITEMS_READ
 
 ORDER = "items"
 
 
+@again_if_swapped
 async def tags_page(reads: Reads, *, limit: int, cursor: str | None) -> tuple[Sequence[TagOut], str | None]:
     """Return a page of tags, most used first, then by name, and the cursor of the next. Raises CursorError."""
     # One pass over the items, which is exact to a moment. The index on tags could only be scanned once for each tag: no

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from api.errors import NotFoundError
 from api.paging import decode_cursor, encode_cursor
-from api.reads import Reads
+from api.reads import Reads, again_if_swapped
 from api.users.schemas import UserOut
 from shared.mongo import Document
 from shared.read_models import ALIVE, USERS_READ
@@ -12,6 +12,7 @@ from shared.read_models import ALIVE, USERS_READ
 ORDER = "id"
 
 
+@again_if_swapped
 async def user_by_id(reads: Reads, user_id: int) -> UserOut:
     """Return the user. Raises NotFoundError."""
     document = await reads[USERS_READ].find_one({"_id": user_id, **ALIVE}, session=reads.session)
@@ -20,6 +21,7 @@ async def user_by_id(reads: Reads, user_id: int) -> UserOut:
     return UserOut.of_document(document)
 
 
+@again_if_swapped
 async def users_page(
     reads: Reads, *, email: str | None, limit: int, cursor: str | None
 ) -> tuple[Sequence[UserOut], str | None]:
