@@ -9,6 +9,7 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from projector.console.access import Access, OwnNamesOnly
+from projector.console.bodies import SmallBodies
 from projector.console.dead_letters import dead_letter_routes
 from projector.console.feed import Feed
 from projector.console.headers import SecurityHeaders
@@ -26,6 +27,7 @@ def console(
     """Return the application. Its handlers are plain functions, which FastAPI runs on threads of their own."""
     app = FastAPI(title="Projector", docs_url=None, redoc_url=None, openapi_url=None)
     install_problems(app)
+    app.add_middleware(SmallBodies)
     app.add_middleware(OwnNamesOnly, settings=settings)
     app.add_middleware(SecurityHeaders)
     app.include_router(machine_routes(settings, subscriber, name))

@@ -134,3 +134,10 @@ def test_a_selection_that_cannot_be_read_changes_nothing(
         answer = guarded.post("/api/dead-letters/discard", json=body, headers=operators.header("operate"))
         assert answer.status_code == 422, body
     assert buried.states() == {7: "dead"}
+
+
+def test_a_large_body_is_refused_before_it_is_read(guarded: Console) -> None:
+    answer = guarded.post("/api/dead-letters/retry", content=b" " * 100_000)
+    assert answer.status_code == 413
+    answer = guarded.post("/api/dead-letters/retry", content=iter([b"{}"]))  # in chunks: nobody knows how many
+    assert answer.status_code == 411
