@@ -5,6 +5,8 @@ import { byId, say } from "./elements.js";
 import { drawCharts, showHistory, showSight, showVerdict } from "./overview.js";
 import { ask, follow, forgetToken, hasToken, keepToken } from "./service.js";
 
+const REFRESH_MILLISECONDS = 10_000;
+
 let access = { lag_degraded_seconds: Infinity, has_tokens: false, may_read: false, may_operate: false };
 let deadBefore;
 
@@ -30,6 +32,16 @@ async function learnAccess() {
   await deadLetters.refresh();
 }
 
+// Not behind an open dialog: what is to have the focus afterwards must still be there.
+function refreshDeadLetters() {
+  if (!document.querySelector("dialog[open]")) deadLetters.refresh();
+}
+
+// Ages go on, and others may have acted.
+setInterval(() => {
+  if (document.visibilityState === "visible" && (deadBefore || deadLetters.anyShown())) refreshDeadLetters();
+}, REFRESH_MILLISECONDS);
+
 follow({
   open() {
     connection("Live", "good");
@@ -39,7 +51,7 @@ follow({
   sight(sight) {
     showSight(sight, access);
     const dead = sight.overview?.dead_letters;
-    if (dead !== undefined && deadBefore !== undefined && dead !== deadBefore) deadLetters.refresh();
+    if (dead !== undefined && deadBefore !== undefined && dead !== deadBefore) refreshDeadLetters();
     deadBefore = dead ?? deadBefore;
   },
   lost() {

@@ -42,6 +42,8 @@ export async function refresh() {
   show();
 }
 
+export const anyShown = () => groups.length > 0;
+
 /** Reads messages of a group, from its beginning, until there are `wanted`. */
 async function open(group, wanted) {
   const messages = [];
@@ -126,6 +128,8 @@ async function act(action, { body, what }) {
     const { count: number } = await ask(`api/dead-letters/${action}`, { method: "POST", body });
     tell(number ? `${plural(number, "message was", "messages were")} ${done}.` : "Nothing was left to do: somebody else was quicker.");
     await refresh();
+    // What had the focus may be gone with what was acted on.
+    if (document.activeElement === document.body) byId("dead-letters-title").focus();
   });
 }
 
