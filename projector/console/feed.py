@@ -30,6 +30,7 @@ class Feed:
         self._lookout = lookout
         self._history: deque[Point] = deque(maxlen=round(KEPT_SECONDS / EVERY_SECONDS))
         self._before: Overview | None = None
+        self._rate: float | None = None
         self._latest = b""
         self._turn = asyncio.Event()
         self._streams = 0
@@ -62,7 +63,7 @@ class Feed:
     async def _poll(self) -> None:
         # What nobody watched is a gap, not a line.
         self._history.clear()
-        self._before = None
+        self._before = self._rate = None
         while self._streams and not self._ended:
             sight = await asyncio.to_thread(self._lookout.look)
             if not self._ended:
@@ -72,11 +73,14 @@ class Feed:
     def _note(self, sight: Sight) -> dict[str, Any]:
         """Remember what was seen and return it as browsers get it."""
         overview, before = sight.overview, self._before
-        rate = throughput(before, overview) if overview and before and overview.at > before.at else None
-        if overview:
+        # The same overview is told again while a new one is not there yet.
+        if overview and (before is None or overview.at > before.at):
+            self._rate = throughput(before, overview) if before else None
             self._before = overview
-            self._history.append((overview.at.timestamp(), overview.outbox.lag_seconds, rate, overview.outbox.backlog))
-        return as_json(sight) | {"throughput": rate}
+            # Whole milliseconds, as the browser reads the moment of a sight.
+            moment = int(overview.at.timestamp() * 1000) / 1000
+            self._history.append((moment, overview.outbox.lag_seconds, self._rate, overview.outbox.backlog))
+        return as_json(sight) | {"throughput": self._rate}
 
     def _publish(self, event: bytes) -> None:
         self._latest = event

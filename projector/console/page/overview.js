@@ -34,11 +34,16 @@ export function showSight(sight, access) {
   say("retrying", count(overview.failures));
   say("dead", count(overview.dead_letters));
   byId("dead-card").dataset.tone = overview.dead_letters ? "warn" : "quiet";
-  points = [...points, [Date.parse(overview.at) / 1000, overview.lag_seconds, throughput, overview.backlog]].slice(-MOST_POINTS);
+  note([Date.parse(overview.at) / 1000, overview.lag_seconds, throughput, overview.backlog]);
   drawCharts();
   render(byId("projectors"), overview.projectors.map(projectorShown), () => projectors(overview.projectors));
   render(byId("replays"), overview.replays.map((row) => [row, ago(row.idle_seconds)]), () => replays(overview.replays));
   render(byId("drift"), overview.drift.map((row) => [row, ago(row.age_seconds)]), () => drift(overview.drift));
+}
+
+/** Remembers a point, unless it is the one before told again. */
+function note(point) {
+  if (points.at(-1)?.[0] !== point[0]) points = [...points, point].slice(-MOST_POINTS);
 }
 
 export function drawCharts() {

@@ -130,6 +130,7 @@ def test_everything_can_be_done_with_the_keyboard(
     keyboard.press("Tab")
     keyboard.press("Enter")
     expect(page.locator("#dead-letters")).to_contain_text("None.")
+    expect(page.locator("#dead-letters-title")).to_be_focused()
     assert buried.states() == {1: "discarded"}
 
 
