@@ -8,9 +8,10 @@ import pytest
 from projector.relay import Relay
 from projector.settings import ProjectorSettings
 from shared.bearer import Token, Tokens
+from tests.fixtures.consoles import DeadLetters
 from tests.fixtures.relays import Outbox, drain
 from tests.fixtures.runbook import procedure, run_procedure
-from tests.integration.projector.conftest import run_cli
+from tests.integration.projector.conftest import environment_of, run_cli
 
 NOBODY = "postgresql://kata:kata@127.0.0.1:1/kata"
 
@@ -95,3 +96,15 @@ def test_the_runbook_makes_tokens_for_those_who_act_and_for_those_who_look() -> 
     entries = [line.removeprefix("TOKENS entry ") for line in done.stdout.splitlines() if line.startswith("TOKENS")]
     tokens = {token.name: token.scopes for token in map(Token.parse, entries)}
     assert tokens == {"ada": {"read", "operate"}, "bob": {"read"}}
+
+
+def test_the_runbook_has_dead_letters_tried_again(
+    settings: ProjectorSettings, buried: DeadLetters, outbox: Outbox
+) -> None:
+    buried.bury(4, error="refused by the validator", name="Ada")
+    buried.bury(5, error="refused by the validator", name="Bob")
+    done = run_procedure(procedure("Dead letters"), environment_of(settings), replaced={"4711": "5"})
+    assert done.returncode == 0, done.stderr
+    assert "refused by the validator" in done.stdout
+    assert "Bob" in done.stdout
+    assert (outbox.ids(), buried.states()) == ([4, 5], {})
