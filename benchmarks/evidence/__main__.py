@@ -11,11 +11,12 @@ from string import Template
 import psycopg
 from pymongo import MongoClient
 
-from benchmarks import bloat, index_cost, tag_counts
+from benchmarks import index_cost, tag_counts
 from benchmarks.evidence import plans, real_input
 from devstack.instance import Instance
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 CONTAINERS = ROOT / "tests" / "containers" / "transcript.txt"
 PACKAGES = ("fastapi", "uvicorn", "sqlalchemy", "psycopg", "pymongo")
 
@@ -31,12 +32,17 @@ def main() -> None:
             "tag_counts": _said("the forms of /tags", lambda: tag_counts.show(kata.mongo)),
             "index_cost": _said("the write cost of each index", lambda: index_cost.show(kata.mongo)),
             "postgres_plans": _said("PostgreSQL's plans", lambda: plans.show_postgres(kata)),
-            "bloat": bloat.RESULT.read_text(encoding="utf-8").strip(),
             "containers": CONTAINERS.read_text(encoding="utf-8").strip(),
         }
-    template = Template((Path(__file__).parent / "EVIDENCE.template.md").read_text(encoding="utf-8"))
-    (ROOT / "EVIDENCE.md").write_text(template.substitute(sections), encoding="utf-8")
+    template = Template((HERE / "EVIDENCE.template.md").read_text(encoding="utf-8"))
+    (ROOT / "EVIDENCE.md").write_text(template.substitute(_of_long_runs() | sections), encoding="utf-8")
     sys.stderr.write("EVIDENCE.md is written\n")
+
+
+def _of_long_runs() -> dict[str, str]:
+    """Return what the long runs wrote beside the template, each in a file named after its section."""
+    results = [path for path in HERE.glob("*.md") if path.name != "EVIDENCE.template.md"]
+    return {path.stem: path.read_text(encoding="utf-8").strip() for path in results}
 
 
 def _said(what: str, show: Callable[[], str]) -> str:
