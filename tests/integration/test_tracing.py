@@ -170,8 +170,11 @@ def test_a_batch_links_what_it_can_and_says_what_became_of_each(
         for link in batch.links
         if link.attributes
     }
-    assert outcomes == {"6": "settled", str(poison): "dead"}
+    assert outcomes == {"6": "settled", str(poison): "failed"}
     assert batch.status.status_code is StatusCode.ERROR
+    relay.run_once()
+    (last,) = batch_spans.take()
+    assert [dict(link.attributes or {})["kata.outcome"] for link in last.links] == ["dead"]
 
 
 def test_an_empty_batch_has_no_span(relay: Relay, batch_spans: Spans) -> None:
