@@ -97,6 +97,9 @@ def replay(
     ] = None,
     rate: Annotated[float | None, typer.Option(help="At most so many documents a second.", min=0.1)] = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="End the replay at work, wherever it runs.")] = False,
+    take_back: Annotated[
+        bool, typer.Option("--take-back", help="Back to this version's shape, when a deploy is undone.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Rebuild read models from the write model, beside running projectors and clients.
@@ -105,10 +108,10 @@ def replay(
     """
     from projector import replay_run
 
-    if cancel and (read_model or ids or rate):
+    if cancel and (read_model or ids or rate or take_back):
         fail("--cancel ends whatever replay is at work: it goes with nothing else", USAGE)
-    if ids and (read_model is None or rate):
-        fail("--ids needs the read model, as in `projector replay items --ids 1,2`, and goes without --rate", USAGE)
+    if ids and (read_model is None or rate or take_back):
+        fail("--ids needs the read model, as in `projector replay items --ids 1,2`, and goes with nothing else", USAGE)
     with reporting_faults():
         if cancel:
             cancelled = replay_run.cancel()
@@ -121,7 +124,7 @@ def replay(
             text = f"Sent {sent:,} messages for {len(wanted):,} {read_model.value}: the relay rewrites them."
             print_answer(json, {read_model.value: len(wanted), "messages": sent}, text)
         else:
-            totals = replay_run.replay(_aggregate_types(read_model), rate)
+            totals = replay_run.replay(_aggregate_types(read_model), rate, take_back=take_back)
             counts = ", ".join(f"{count:,} {name}" for name, count in totals.items())
             print_answer(json, totals, f"Replayed {counts}.")
 

@@ -23,13 +23,14 @@ def reporting_faults() -> Iterator[None]:
     from pymongo.errors import PyMongoError
 
     from projector.deadline import DeadlinePassedError
-    from projector.replays import ReplayError, ShapeTooOldError
+    from projector.replays import ReplayError
+    from projector.shapes import ShapeError
     from projector.subscriber import describe
     from shared.installation import ForeignReadModelsError, InstallationChangedError, NotMigratedError
 
     try:
         yield
-    except (ForeignReadModelsError, InstallationChangedError, NotMigratedError, ReplayError, ShapeTooOldError) as error:
+    except (ForeignReadModelsError, InstallationChangedError, NotMigratedError, ReplayError, ShapeError) as error:
         fail(str(error), FINDING)
     except psycopg.errors.UndefinedTable:
         fail(str(NotMigratedError()), FINDING)

@@ -1,7 +1,8 @@
 """Housekeeping: what has expired is deleted now and then, a small batch at a time.
 
 Nothing depends on when this happens: whoever reads an idempotency key looks at its age, and what verifications and
-replays came to is kept longer than anybody asks for it; the latest of each read model always.
+replays came to is kept longer than anybody asks for it; the latest of each read model always. So is its latest replay
+that is done, which says in which shape documents are made.
 
 Discarded messages stay until a newer version settles, however long: a consistency token has no end, and a message that
 is in neither outbox table is settled.
@@ -45,7 +46,10 @@ PURGE_REPLAYS: Final = """
     DELETE FROM replays WHERE id = ANY(ARRAY(
         SELECT id FROM replays AS old
         WHERE ended_at <= clock_timestamp() - %(kept)s
-          AND EXISTS (SELECT FROM replays WHERE aggregate_type = old.aggregate_type AND id > old.id)
+          AND EXISTS (
+              SELECT FROM replays
+              WHERE aggregate_type = old.aggregate_type AND id > old.id AND (state = 'done' OR old.state <> 'done')
+          )
         ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     ))
 """

@@ -1,4 +1,4 @@
-"""What one projector's relay counts, for Prometheus. What is true of the whole installation is in overview_metrics."""
+"""What one projector's relay counts, for Prometheus. What is true of all of them is in installation_metrics."""
 
 from collections import Counter as Counts
 from collections.abc import Iterable
@@ -11,7 +11,8 @@ from pymongo.errors import PyMongoError
 from projector.deadline import DeadlinePassedError
 from projector.phases import PHASES
 from projector.relay import BatchCounts
-from projector.replays import ShapeTooOldError, SwapUnfinishedError
+from projector.replays import SwapUnfinishedError
+from projector.shapes import ShapeError
 from shared.installation import ForeignReadModelsError, InstallationChangedError, NotMigratedError
 from shared.metrics import SECONDS, create_registry
 
@@ -93,7 +94,7 @@ def cause_of(error: BaseException) -> Cause:
             return "installation"
         case NotMigratedError() | psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedColumn():
             return "migration"
-        case ShapeTooOldError() | SwapUnfinishedError():
+        case ShapeError() | SwapUnfinishedError():
             return "replay"
         case PyMongoError():
             return "mongo"

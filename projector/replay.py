@@ -24,15 +24,16 @@ from projector.projections.gate import UnstorableDocumentError, Write, apply, wr
 from projector.projections.item import owner_of
 from projector.projections.references import FanOut, correct_owners, fan_out_step
 from projector.projections.registry import PROJECTIONS, Projection, project
-from projector.replays import ReplayAtWork, ReplayCancelledError, ReplayError, ShapeTooOldError
+from projector.replays import ReplayAtWork, ReplayCancelledError, ReplayError
 from projector.shadow import create_shadow, uuid_of
+from projector.shapes import ShapeTooOldError, tolerated_by_replays
 from projector.swap import give_up, swap
 from projector.verify import compare
 from shared.events.event import Event
 from shared.installation import InstallationChangedError
 from shared.mongo import Document
 from shared.outbox.departed import departed
-from shared.read_models import ITEMS_READ, USERS_READ, Tombstone, shape_of
+from shared.read_models import ITEMS_READ, USERS_READ, Tombstone, shapes_of
 from shared.read_models_lock import alone_with_read_models
 from shared.shadows import drop_shadows
 
@@ -46,7 +47,7 @@ class Replay:
     To be used by the one process that has the turn, see replays.taking_turn.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a replay works with, once
         self,
         connection: psycopg.Connection,
         installation: UUID,
@@ -55,8 +56,12 @@ class Replay:
         *,
         page_deadline_seconds: float,
         rate: float | None = None,
+        take_back: bool = False,
     ) -> None:
-        """`connection` and `installation` are what open_relay_connection returned; `rate` is in documents a second."""
+        """`connection` and `installation` are what open_relay_connection returned; `rate` is in documents a second.
+
+        `take_back` allows that documents have a newer shape than this code makes.
+        """
         self._connection = connection
         self._installation = installation
         self._database = database
@@ -64,6 +69,7 @@ class Replay:
         self._aggregate_type = aggregate_type
         self._page_deadline_seconds = page_deadline_seconds
         self._rate = rate
+        self._tolerated = tolerated_by_replays(take_back=take_back)
 
     def run(self, on_step: Callable[[ReplayAtWork], None] = lambda _: None) -> int:
         """Go from where it is to the end; return how many rows were copied in all. `on_step` is told after each step.
@@ -123,7 +129,11 @@ class Replay:
         drift = list(islice((one for one in found if one.dead_letter is None), EXAMPLES))
         replays.touch(self._connection, replay.id)
         if drift:
-            self._give_up(replay, f"the rebuilt documents differ from their rows: {'; '.join(map(str, drift))}")
+            newer = max(shapes_of(self._database[replay.shadow].options().get("validator", {})), default=0)
+            reason = (
+                f" (a version that makes shape {newer} wrote, too: replay with that)" if newer > replay.shape else ""
+            )
+            self._give_up(replay, f"the rebuilt documents differ from their rows{reason}: {'; '.join(map(str, drift))}")
 
     def _can_go_on(self, replay: ReplayAtWork) -> bool:
         """Return whether the interrupted replay can be resumed; else it is ended."""
@@ -144,15 +154,16 @@ class Replay:
         with alone_with_read_models(self._connection):
             # Meanwhile somebody may have emptied the read models, or begun to write in a newer shape.
             with self._connection.transaction():
-                held = replays.hold_read_models(self._connection)
+                held = replays.hold_read_models(self._connection, tolerated=self._tolerated)
             if held.incarnation != self._installation:
                 raise InstallationChangedError
-            newest = shape_of(self._database[read_model.name].options().get("validator", {}))
-            if newest > read_model.shape:
-                raise ShapeTooOldError.of(self._aggregate_type, newest)
+            newest = max(shapes_of(self._database[read_model.name].options().get("validator", {})), default=0)
+            takes_back = newest > read_model.shape
+            if takes_back and ShapeTooOldError not in self._tolerated:
+                raise ShapeTooOldError.of(read_model, newest)
             if uuid_of(self._database, shadow) != shadow_uuid:
                 raise ReplayCancelledError
-            replays.register(self._connection, self._aggregate_type, shadow, shadow_uuid, read_model.shape, expected)
+            replays.register(self._connection, read_model, shadow, shadow_uuid, expected, takes_back=takes_back)
 
     def _copy_tombstones(self, replay: ReplayAtWork) -> None:
         """Put a tombstone into the shadow for whatever late messages could bring back."""
@@ -219,7 +230,7 @@ class Replay:
                 self._connection.transaction(),
                 self._database.client.start_session(causal_consistency=True) as session,
             ):
-                held = replays.hold_read_models(self._connection)
+                held = replays.hold_read_models(self._connection, tolerated=self._tolerated)
                 if held.shadow is None or held.shadow.replay_id != replay.id:
                     raise ReplayCancelledError
                 if held.incarnation != self._installation:

@@ -14,23 +14,27 @@ from projector.projections.registry import PROJECTIONS
 from projector.repair import append_repairs, shown_versions
 from projector.replay import Replay
 from projector.settings import ProjectorSettings
+from projector.shapes import tolerated_by_replays
 from shared.installation import check_read_models
 from shared.mongo import Document, create_client, read_model_database
 from shared.postgres import connect
 from shared.progress import show_progress
 
 
-def replay(aggregate_types: Sequence[str], rate: float | None = None) -> dict[str, int]:
+def replay(aggregate_types: Sequence[str], rate: float | None = None, *, take_back: bool = False) -> dict[str, int]:
     """Rebuild the read models of these aggregate types, one after the other; return the rows copied of each table.
 
-    One that was interrupted is resumed first. Raises ReplayError.
+    One that was interrupted is resumed first. `take_back` allows that documents have a newer shape than this code
+    makes. Raises ReplayError and ShapeTooOldError.
     """
     settings = ProjectorSettings.load_or_exit()
     name = f"kata-replay {socket.gethostname()}:{os.getpid()}"
     totals: dict[str, int] = {}
     with create_client(settings, name) as client:
         database = read_model_database(client, settings)
-        connection, installation = open_relay_connection(settings, name, database)
+        connection, installation = open_relay_connection(
+            settings, name, database, tolerated=tolerated_by_replays(take_back=take_back)
+        )
         with connection, replays.taking_turn(connection):
             for aggregate_type in _in_order(aggregate_types, replays.at_work(connection)):
                 rebuild = Replay(
@@ -40,6 +44,7 @@ def replay(aggregate_types: Sequence[str], rate: float | None = None) -> dict[st
                     aggregate_type,
                     page_deadline_seconds=settings.batch_deadline_seconds,
                     rate=rate,
+                    take_back=take_back,
                 )
                 totals[PROJECTIONS[aggregate_type].rows.table] = _run(rebuild)
     return totals

@@ -1,23 +1,24 @@
 """All SQL on `replays`, and what every batch looks at under the lock: whose read models these are, who rebuilds them.
 
 A row is written by the process that replays. It ends in `done`, `failed` or `cancelled` while nobody else writes the
-read models, so no batch ever writes to a shadow that is no more. In which shape documents are made is said here, too:
-the highest of the replays of a read model that are done or at work.
+read models, so no batch ever writes to a shadow that is no more. In which shape documents are made is said here, too,
+see projector/shapes.py.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Final, Literal, Self
+from typing import Final, Literal
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import class_row, dict_row
 
-from projector.projections.registry import PROJECTIONS
+from projector.shapes import REFUSED, ShapeError, known_shapes, shape_error
 from shared.installation import NotMigratedError
 from shared.postgres import READ_MODELS_LOCK, REPLAY_LOCK
+from shared.read_models import ReadModel
 from shared.write_model.installation import INCARNATION
 
 State = Literal["copying", "verifying", "swapping", "done", "failed", "cancelled"]
@@ -32,24 +33,18 @@ TOMBSTONES: Final = -1
 LOCK_READ_MODELS: Final = "SELECT pg_advisory_xact_lock_shared(%(key)s)"
 
 HELD: Final = f"""
-    SELECT {INCARNATION} AS incarnation, replay.id, replay.aggregate_type, replay.shadow, replay.state,
-           newer.aggregate_type AS newer_type, newer.shape AS newer_shape
+    SELECT {INCARNATION} AS incarnation, replay.id, replay.aggregate_type, replay.shadow, replay.state, refused.*
     FROM installation
     LEFT JOIN replays AS replay ON replay.ended_at IS NULL
-    LEFT JOIN LATERAL (
-        SELECT made.aggregate_type, max(made.shape) AS shape
-        FROM replays AS made JOIN unnest(%(types)s::text[], %(shapes)s::int[]) AS known (type, shape)
-            ON made.aggregate_type = known.type AND made.shape > known.shape
-        WHERE made.state IN ('copying', 'verifying', 'swapping', 'done')
-        GROUP BY made.aggregate_type LIMIT 1
-    ) AS newer ON true
+    LEFT JOIN LATERAL ({REFUSED}) AS refused ON true
 """
 
 AT_WORK: Final = "SELECT {columns} FROM replays WHERE ended_at IS NULL"
 
 REGISTER: Final = """
-    INSERT INTO replays (aggregate_type, shadow, shadow_uuid, shape, state, cursor, copied, expected)
-    VALUES (%(aggregate_type)s, %(shadow)s, %(shadow_uuid)s, %(shape)s, 'copying', %(cursor)s, 0, %(expected)s)
+    INSERT INTO replays (aggregate_type, shadow, shadow_uuid, shape, takes_back, state, cursor, copied, expected)
+    VALUES (%(aggregate_type)s, %(shadow)s, %(shadow_uuid)s, %(shape)s, %(takes_back)s, 'copying', %(cursor)s, 0,
+            %(expected)s)
 """
 
 ADVANCE: Final = """
@@ -100,19 +95,6 @@ class SwapUnfinishedError(RuntimeError):
         super().__init__("a replay ended in the middle of its swap, which is finished first")
 
 
-class ShapeTooOldError(RuntimeError):
-    """Documents are made in a shape that this code does not know yet. The message names both."""
-
-    @classmethod
-    def of(cls, aggregate_type: str, shape: int) -> Self:
-        """Return the error for an aggregate type whose documents are made in `shape`."""
-        read_model = PROJECTIONS[aggregate_type].read_model
-        return cls(
-            f"{read_model.name} is made in shape {shape}, this projector knows shape {read_model.shape}: "
-            "deploy the version that knows it"
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Shadow:
     """The collection that batches write beside the live one, and the replay that builds it."""
@@ -146,23 +128,23 @@ class ReplayAtWork:
     started_at: datetime
 
 
-def hold_read_models(connection: psycopg.Connection) -> Held:
+def hold_read_models(connection: psycopg.Connection, *, tolerated: tuple[type[ShapeError], ...] = ()) -> Held:
     """Hold the read models until this transaction ends; return what is so under the lock.
 
-    Raises NotMigratedError when there are no tables, ShapeTooOldError when documents are made in a shape that this code
-    does not know, and SwapUnfinishedError when a swap has to be finished first.
+    Raises NotMigratedError when there are no tables, ShapeError when this code must not write documents, unless the
+    reason is `tolerated`, and SwapUnfinishedError when a swap has to be finished first.
     """
     connection.execute(LOCK_READ_MODELS, {"key": READ_MODELS_LOCK})
-    read_models = [projection.read_model for projection in PROJECTIONS.values()]
-    known = {"types": [r.aggregate_type for r in read_models], "shapes": [r.shape for r in read_models]}
     try:
-        row = connection.cursor(row_factory=dict_row).execute(HELD, known).fetchone()
+        row = connection.cursor(row_factory=dict_row).execute(HELD, known_shapes()).fetchone()
     except psycopg.errors.UndefinedTable as error:
         raise NotMigratedError from error
     if row is None:
         raise NotMigratedError
-    if row["newer_type"]:
-        raise ShapeTooOldError.of(row["newer_type"], row["newer_shape"])
+    if row["refused_type"]:
+        refused = shape_error(row["refused_type"], row["refused_shape"])
+        if not isinstance(refused, tolerated):
+            raise refused
     if row["state"] == "swapping":
         raise SwapUnfinishedError
     shadow = Shadow(row["id"], row["aggregate_type"], row["shadow"]) if row["id"] else None
@@ -179,16 +161,26 @@ def at_work(connection: psycopg.Connection) -> ReplayAtWork | None:
 
 
 def register(
-    connection: psycopg.Connection, aggregate_type: str, shadow: str, shadow_uuid: UUID, shape: int, expected: int
+    connection: psycopg.Connection,
+    read_model: ReadModel,
+    shadow: str,
+    shadow_uuid: UUID,
+    expected: int,
+    *,
+    takes_back: bool = False,
 ) -> None:
-    """Record that a replay begins. To be called while alone with the read models: every batch after it knows."""
+    """Record that a replay begins. To be called while alone with the read models: every batch after it knows.
+
+    `takes_back` says that documents have had a newer shape before.
+    """
     connection.execute(
         REGISTER,
         {
-            "aggregate_type": aggregate_type,
+            "aggregate_type": read_model.aggregate_type,
             "shadow": shadow,
             "shadow_uuid": shadow_uuid,
-            "shape": shape,
+            "shape": read_model.shape,
+            "takes_back": takes_back,
             "cursor": TOMBSTONES,
             "expected": expected,
         },

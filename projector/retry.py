@@ -20,7 +20,8 @@ from tenacity import (
 )
 
 from projector.deadline import DeadlinePassedError
-from projector.replays import ShapeTooOldError, SwapUnfinishedError
+from projector.replays import SwapUnfinishedError
+from projector.shapes import ShapeError
 from shared.installation import ForeignReadModelsError, InstallationChangedError, NotMigratedError
 
 # What an operator must mend is waited for in the same way: the relay goes on by itself afterwards.
@@ -39,7 +40,7 @@ TRANSIENT: Final = (
     NotMigratedError,
     ForeignReadModelsError,
     InstallationChangedError,
-    ShapeTooOldError,
+    ShapeError,
     SwapUnfinishedError,
 )
 

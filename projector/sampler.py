@@ -22,6 +22,7 @@ from projector.verify import sample
 from shared.installation import check_read_models
 from shared.mongo import Document
 from shared.postgres import READ_MODELS_LOCK, SAMPLER_LOCK, connect
+from shared.read_models import shapes_of
 
 # What a read model's sample may take of each server's time: MongoDB as a whole, PostgreSQL a statement.
 SECONDS: Final = 5
@@ -83,7 +84,7 @@ class Sampler:
                 return []
             with pymongo.timeout(SECONDS):
                 check_read_models(connection, self._database)
-            return [self._sample(connection, aggregate_type) for aggregate_type in PROJECTIONS]
+            return [self._sample(connection, name) for name in PROJECTIONS if self._is_comparable(name)]
 
     def _is_its_turn(self, connection: psycopg.Connection) -> bool:
         ask = connection.cursor(row_factory=scalar_row)
@@ -91,6 +92,13 @@ class Sampler:
         # In a statement of its own, which sees what was committed before the lock was free.
         due = ask.execute(IS_DUE, {"seconds": self._settings.verify_sample_seconds}).fetchone()
         return cast("bool", turn and due)
+
+    def _is_comparable(self, aggregate_type: str) -> bool:
+        """Return whether all documents are of the shape that this code makes: others differ, and that is no drift."""
+        read_model = PROJECTIONS[aggregate_type].read_model
+        with pymongo.timeout(SECONDS):
+            validator = self._database[read_model.name].options().get("validator", {})
+        return shapes_of(validator) == {read_model.shape}
 
     def _sample(self, connection: psycopg.Connection, aggregate_type: str) -> Sample:
         projection, verification = PROJECTIONS[aggregate_type], Verification(aggregate_type, "sample")

@@ -16,7 +16,7 @@ from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from shared.read_models import READ_MODELS, ReadModel, shape_of
+from shared.read_models import READ_MODELS, ReadModel
 from shared.settings import Settings
 
 Document = dict[str, Any]
@@ -87,7 +87,7 @@ def known_processes(client: MongoClient[Any] | AsyncMongoClient[Any]) -> frozens
 def ensure_read_models(database: Database[Document], read_models: tuple[ReadModel, ...] = READ_MODELS) -> None:
     """Create what is missing of collections and indexes and set the validators. Doing it again changes nothing.
 
-    A validator of a higher shape stays: projectors of that shape are at work.
+    Documents of other shapes, which projectors of other versions write, go on being let through.
     """
     for read_model in read_models:
         try:
@@ -95,15 +95,14 @@ def ensure_read_models(database: Database[Document], read_models: tuple[ReadMode
         except OperationFailure as error:
             if error.code != NAMESPACE_EXISTS:
                 raise
-            raise_validator(database, read_model)
+            accept_documents(database, read_model)
         for index in read_model.indexes:
             database[read_model.name].create_index(list(index.keys), name=index.name, **index.options)
 
 
-def raise_validator(database: Database[Document], read_model: ReadModel) -> None:
-    """Set the validator of a collection, unless it has one of a higher shape, or there is no such collection."""
+def accept_documents(database: Database[Document], read_model: ReadModel) -> None:
+    """Let a collection take the documents of this read model, beside what it takes; unless there is none."""
     current: Mapping[str, Any] = database[read_model.name].options().get("validator", {})
-    if current != read_model.validator and shape_of(current) <= read_model.shape:
-        database.command(
-            "collMod", read_model.name, validator=read_model.validator, allowable_errors=[NAMESPACE_NOT_FOUND]
-        )
+    wanted = read_model.validator_beside(current)
+    if current != wanted:
+        database.command("collMod", read_model.name, validator=wanted, allowable_errors=[NAMESPACE_NOT_FOUND])

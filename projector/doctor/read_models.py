@@ -1,7 +1,7 @@
 """The read models: whose are they, would MongoDB take what the projections make, and do they agree with the rows?"""
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from projector.doctor.connection import NAME, ask, connect_postgres, mongo_client
 from projector.doctor.finding import Finding, Severity
@@ -10,7 +10,7 @@ from projector.status import read_overview
 from shared.installation import ForeignReadModelsError, check_read_models
 from shared.mongo import read_model_database
 from shared.postgres import REPLAY_LOCK
-from shared.read_models import READ_MODELS, shape_of
+from shared.read_models import READ_MODELS, ReadModel, shapes_of
 
 # Code 121 is MongoDB's DocumentValidationFailure.
 REFUSED: Final = """
@@ -66,24 +66,8 @@ def take_what_we_write(settings: ProjectorSettings) -> Iterator[Finding]:
             details=row,
         )
     known = [model for model in READ_MODELS if model.name in validators]
-    newer = [model.name for model in known if shape_of(validators[model.name] or {}) > model.shape]
-    if newer:
-        yield Finding(
-            f"{' and '.join(newer)} is made in a newer shape than this code knows: its projectors do not relay",
-            "deploy the version that made it here, too",
-            Severity.WARNING,
-            {"collections": newer},
-        )
-    changed = [model.name for model in known if validators[model.name] != model.validator and model.name not in newer]
-    if changed:
-        yield Finding(
-            f"the validator of {' and '.join(changed)} is not that of this version: somebody changed it, or a "
-            "projector of another version runs beside",
-            "stop the projectors of other versions and start this version's again: at its start `projector run` sets "
-            "the validators",
-            Severity.WARNING,
-            {"collections": changed},
-        )
+    for model in known:
+        yield from _check_validator(model, validators[model.name] or {})
     without = [
         f"{model.name}.{index.name}"
         for model in known
@@ -96,6 +80,34 @@ def take_what_we_write(settings: ProjectorSettings) -> Iterator[Finding]:
             "start a projector again: at its start `projector run` makes them",
             Severity.WARNING,
             {"indexes": without},
+        )
+
+
+def _check_validator(model: ReadModel, validator: Mapping[str, Any]) -> Iterator[Finding]:
+    shapes = shapes_of(validator)
+    if max(shapes, default=0) > model.shape:
+        yield Finding(
+            f"{model.name} takes documents of shape {max(shapes)}, which a newer version makes; this one makes shape "
+            f"{model.shape}",
+            f"deploy the newer version here, too; when that deploy is undone: `projector replay {model.table} "
+            "--take-back`",
+            Severity.WARNING,
+            {"collection": model.name, "shapes": sorted(shapes)},
+        )
+    elif validator != model.validator_beside(validator):
+        yield Finding(
+            f"the validator of {model.name} is not that of this version: somebody changed it, or no projector of this "
+            "version has been started",
+            "start a projector of this version: at its start `projector run` sets the validators",
+            Severity.WARNING,
+            {"collection": model.name},
+        )
+    elif min(shapes) < model.shape:
+        yield Finding(
+            f"documents of {model.name} may have shape {min(shapes)} still; this version makes shape {model.shape}",
+            f"`projector replay {model.table}` brings every document into it",
+            Severity.WARNING,
+            {"collection": model.name, "shapes": sorted(shapes)},
         )
 
 

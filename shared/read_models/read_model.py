@@ -2,6 +2,10 @@
 
 `_id` is the only unique index: the version gate relies on a duplicate key meaning one thing. A tombstone is
 `{_id, version, deleted_at}` in the same collection and no query returns one.
+
+Documents have a shape, a number that every change of their fields raises by one. A collection says of which shapes its
+documents may be: its validator has a schema for each. So projectors of two versions work beside each other until a
+replay has brought every document into the newer shape.
 """
 
 from collections.abc import Mapping
@@ -54,19 +58,31 @@ class ReadModel:
 
     @property
     def validator(self) -> dict[str, Any]:
-        """The JSON schema of what the collection may hold: documents or tombstones. It says of which shape it is."""
-        return {
-            "$jsonSchema": {
-                "description": f"{SHAPE_WORD} {self.shape}",
-                "oneOf": [self.document_schema, TOMBSTONE_SCHEMA],
-            }
-        }
+        """The JSON schema of a collection that holds documents of this shape alone, or tombstones."""
+        return _validator({self.shape: self.document_schema})
+
+    def validator_beside(self, current: Mapping[str, Any]) -> dict[str, Any]:
+        """The same, which lets through what the validator `current` of the collection lets through as well."""
+        return _validator({**_schemas(current), self.shape: self.document_schema})
 
 
-def shape_of(validator: Mapping[str, Any]) -> int:
-    """Return the shape of a collection with this validator, 0 when it does not say."""
-    word, _, number = str(validator.get("$jsonSchema", {}).get("description", "")).partition(" ")
-    return int(number) if word == SHAPE_WORD and number.isdecimal() else 0
+def shapes_of(validator: Mapping[str, Any]) -> set[int]:
+    """Return the shapes of the documents that this validator of a collection lets through."""
+    return set(_schemas(validator))
+
+
+def _validator(schemas: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    shapes = [{**schema, "description": f"{SHAPE_WORD} {shape}"} for shape, schema in sorted(schemas.items())]
+    return {"$jsonSchema": {"anyOf": [*shapes, TOMBSTONE_SCHEMA]}}
+
+
+def _schemas(validator: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
+    found: dict[int, Mapping[str, Any]] = {}
+    for schema in validator.get("$jsonSchema", {}).get("anyOf", ()):
+        word, _, number = str(schema.get("description", "")).partition(" ")
+        if word == SHAPE_WORD and number.isdecimal():
+            found[int(number)] = schema
+    return found
 
 
 TOMBSTONE_SCHEMA: Final[Mapping[str, Any]] = {

@@ -3,12 +3,12 @@
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Identity, Index, Integer, Table, Text, Uuid, text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Identity, Index, Integer, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 from shared.write_model.base import METADATA, NOW
 
-# For so long after its end; the latest of a read model until there is a later one.
+# For so long after its end; the latest of a read model, and its latest that is done, until there is a later one.
 KEPT: Final = timedelta(days=90)
 
 REPLAYS = Table(
@@ -19,8 +19,10 @@ REPLAYS = Table(
     # The collection that is built beside the live one, and its UUID, which a rename keeps.
     Column("shadow", Text, nullable=False),
     Column("shadow_uuid", Uuid, nullable=False),
-    # The shape of the documents it writes. A projector that knows only an older one must not relay beside it.
+    # The shape of the documents it writes; and whether they had a newer one before, when a deploy is undone. A
+    # projector that makes another shape must not relay beside it, see projector/shapes.py.
     Column("shape", Integer, nullable=False),
+    Column("takes_back", Boolean, nullable=False, server_default=text("false")),
     Column("state", Text, nullable=False),
     # How far the copy is: the last id it has reached, how many rows it has read, and how many there were at the start.
     Column("cursor", BigInteger, nullable=False),

@@ -45,10 +45,12 @@ def environment_of(settings: ProjectorSettings) -> dict[str, str]:
     }
 
 
-def run_cli(settings: ProjectorSettings, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_cli(
+    settings: ProjectorSettings, *arguments: str, module: str = "projector.cli", **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command `projector` to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "projector.cli", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env=environment_of(settings) | environment,
         check=False,
@@ -106,11 +108,11 @@ def start_projector(settings: ProjectorSettings, tmp_path: Path) -> Iterator[Cal
     """Starts projectors as processes; those still running at the end are killed."""
     started: list[ProjectorProcess] = []
 
-    def start(changed: ProjectorSettings = settings) -> ProjectorProcess:
+    def start(changed: ProjectorSettings = settings, module: str = "projector.cli") -> ProjectorProcess:
         log = tmp_path / f"projector-{len(started)}.log"
         with log.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "projector.cli", "run"], cwd=ROOT, env=environment_of(changed), stderr=stderr
+                [sys.executable, "-m", module, "run"], cwd=ROOT, env=environment_of(changed), stderr=stderr
             )
         started.append(ProjectorProcess(process, log))
         return started[-1]

@@ -153,7 +153,8 @@ def test_a_read_model_of_a_newer_shape(settings: ProjectorSettings, relay: Relay
     relay.run_once()
     stored.command("collMod", ITEMS_READ.name, validator=replace(ITEMS_READ, shape=ITEMS_READ.shape + 1).validator)
     found = only(list(read_models.take_what_we_write(settings)))
-    assert found.cause.startswith("items_read is made in a newer shape than this code knows")
+    assert found.cause.startswith("items_read takes documents of shape 2, which a newer version makes")
+    assert "`projector replay items --take-back`" in found.remedy
 
 
 def test_indexes_that_are_missing(settings: ProjectorSettings, relay: Relay, stored: Database[Document]) -> None:

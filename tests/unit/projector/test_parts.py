@@ -13,9 +13,10 @@ from projector.failures import Failure, Patience
 from projector.metrics import cause_of
 from projector.outbox import notification_payloads
 from projector.relay import BatchCounts
-from projector.replays import ShapeTooOldError, SwapUnfinishedError
+from projector.replays import SwapUnfinishedError
 from projector.retry import TRANSIENT, retrying
 from projector.settings import ProjectorSettings
+from projector.shapes import ShapeTooOldError
 from projector.subscriber import Lane, RelaySubscriber, describe
 from shared.installation import ForeignReadModelsError, InstallationChangedError, NotMigratedError
 from shared.outbox.message import OutboxMessage
