@@ -126,6 +126,18 @@ def test_of_each_read_model_the_latest_replay_stays_and_the_others_for_90_days_a
     assert left == [("user", "done"), ("item", "done"), ("item", "copying")]
 
 
+def test_the_latest_replay_that_is_done_stays_however_many_were_given_up_after_it(
+    housekeeping: Housekeeping, postgres: psycopg.Connection
+) -> None:
+    for state in ("done", "done", "failed", "failed"):
+        postgres.execute(ADD_REPLAY, {"type": "item", "age": "91 days"})
+        postgres.execute("UPDATE replays SET state = %s WHERE id = (SELECT max(id) FROM replays)", (state,))
+
+    assert housekeeping.purge_postgres()["replays"] == 2
+
+    assert postgres.execute("SELECT id, state FROM replays ORDER BY id").fetchall() == [(2, "done"), (4, "failed")]
+
+
 def test_a_discarded_message_stays_for_its_token_would_be_told_that_it_is_settled(
     housekeeping: Housekeeping, postgres: psycopg.Connection
 ) -> None:

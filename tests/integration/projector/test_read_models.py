@@ -1,6 +1,8 @@
 """The read models' collections: indexes and validators, made once and kept up to date."""
 
+import json
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -18,6 +20,9 @@ ITEM = {
     "version": 1, "created_at": NOW, "updated_at": NOW,
 }  # fmt: skip
 TOMBSTONE = {"_id": 2, "version": 2, "deleted_at": NOW}
+
+# A schema that changes raises its read model's shape: old and new projectors tell each other's documents apart by it.
+DIGESTS = {("users_read", 1): "372698fd8b5b", ("items_read", 1): "315a0bd861b9"}
 
 every_read_model = pytest.mark.parametrize("read_model", READ_MODELS, ids=lambda read_model: read_model.name)
 
@@ -112,3 +117,9 @@ def test_a_failure_other_than_being_there_already_is_not_swallowed(read_models: 
     read_models["users_read"].create_index([("name", 1)], name="email")
     with pytest.raises(OperationFailure, match="email"):
         ensure_read_models(read_models)
+
+
+@every_read_model
+def test_the_shape_is_raised_with_every_change_of_the_document_schema(read_model: ReadModel) -> None:
+    digest = sha256(json.dumps(read_model.document_schema, sort_keys=True).encode()).hexdigest()[:12]
+    assert DIGESTS.get((read_model.name, read_model.shape)) == digest, "raise its shape, and add the digest above"

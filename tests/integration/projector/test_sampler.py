@@ -14,8 +14,9 @@ from projector.sampler import Sampler
 from projector.settings import ProjectorSettings
 from projector.verifications import Verification
 from projector.verify import WINDOW
-from shared.mongo import Document
+from shared.mongo import Document, ensure_read_models
 from shared.postgres import READ_MODELS_LOCK, SAMPLER_LOCK
+from tests.fixtures.newer_version import NEWER
 from tests.fixtures.relays import Watched, projecting
 from tests.fixtures.waiting import wait_until
 from tests.integration.projector.conftest import ReadModels, Rows
@@ -89,6 +90,13 @@ def test_no_sample_is_taken_while_a_replay_is_at_work(
     assert sampler.run_once() == []
     postgres.execute("UPDATE replays SET state = 'done', ended_at = clock_timestamp()")
     assert len(sampler.run_once()) == 2
+
+
+def test_no_sample_is_taken_of_what_two_versions_write(
+    user: int, sampler: Sampler, read_models: Database[Document]
+) -> None:
+    ensure_read_models(read_models, (NEWER,))
+    assert [verification.aggregate_type for verification, _ in sampler.run_once()] == ["user"]
 
 
 def test_a_sample_only_reads_documents_and_only_windows_of_them(
