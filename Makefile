@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests wait more than they compute. Each process has servers of its own, and a file's tests stay together.
+TEST_PROCESSES ?= 3
 STAMP := .venv/.installed
 LOCK_ARGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
@@ -26,7 +28,7 @@ run: setup  ## Everything on embedded servers, in the foreground: Ctrl-C stops i
 	@exec $(BIN)/kata up
 
 test: setup  ## The whole suite, on real servers
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 check: setup  ## Everything CI checks beside the tests
 	$(BIN)/ruff check .

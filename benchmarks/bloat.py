@@ -75,12 +75,13 @@ def statements(last: int) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
     """Return the statements that run often, by what they are for."""
     batch = {"after": last, "limit": BATCH}
     sweep = {"after": 0, "limit": BATCH}
+    lane = {"name": "bloat lane 0", "operation_time": last, "cluster_time": b"\x00", "settled": BATCH, "seconds": 0.1}
     return {
         "claim": (outbox.CLAIM, batch),
         "claim of awaited messages": (outbox.CLAIM_AWAITED, batch),
         "sweep": (outbox.CLAIM, sweep),
         "sweep of awaited messages": (outbox.CLAIM_AWAITED, sweep),
-        "a lane's row": (outbox.ADVANCE, {"name": "bloat lane 0", "operation_time": last, "cluster_time": b"\x00"}),
+        "a lane's row": (outbox.ADVANCE, lane),
         "a token's message": (lookup.LOOK_UP, {"id": last}),
         "what became of waited-for messages": (lookup.UNSETTLED, {"ids": list(range(last - 10, last))}),
         "age of the oldest message": (lookup.OLDEST_AGE, {}),

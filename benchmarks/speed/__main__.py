@@ -1,0 +1,80 @@
+"""`make bench [NAME=drain] [QUICK=1]`: every benchmark, one after the other, in this machine's own time.
+
+What was measured is kept in benchmarks/results/; run again after an interruption, it goes on with what is missing.
+`--fresh` measures everything anew. `--json` prints the results as one object at the end.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from benchmarks.speed.benchmark import Result, Scale, named
+from benchmarks.speed.registry import BENCHMARKS
+from benchmarks.speed.report import table
+from benchmarks.speed.servers import ROOT, Servers
+
+RESULTS: Final = ROOT / "benchmarks" / "results"
+PACKAGES: Final = ("fastapi", "uvicorn", "sqlalchemy", "psycopg", "pymongo")
+
+
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Benchmarks, or the beginnings of their names; none: all")
+    ] = None,
+    *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="On a tenth of the data, few rounds; results are not kept")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what was measured before")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one object as the last line")] = False,
+) -> None:
+    """Measure, and print ratios with their 95% intervals."""
+    console = Console(stderr=True)
+    try:
+        chosen = list(named(BENCHMARKS, names or []))
+    except ValueError as error:
+        console.print(str(error))
+        raise typer.Exit(2) from error
+    results: list[Result] = []
+    with Servers() as servers:
+        facts = {**servers.versions(), "Python": platform.python_version(), "commit": _commit()}
+        facts |= {name: version(name) for name in PACKAGES}
+        for benchmark in chosen:
+            kept = RESULTS / f"{benchmark.name}.json"
+            if kept.exists() and not (fresh or quick or names):
+                results.append(Result.from_json(json.loads(kept.read_text(encoding="utf-8"))["result"]))
+                console.print(f"{benchmark.name}: {results[-1].value}, measured before")
+                continue
+            with console.status(benchmark.name) as status:
+                result = benchmark.run(
+                    benchmark, servers, Scale(quick), lambda said, b=benchmark: status.update(f"{b.name}: {said}")
+                )
+            console.print(f"{result.name}: {result.value}; target {result.target}: {result.verdict}")
+            results.append(result)
+            if not quick:
+                RESULTS.mkdir(exist_ok=True)
+                kept.write_text(_dumped({"facts": facts, "result": result.to_json()}), encoding="utf-8")
+    sys.stdout.write(table(results) + "\n")
+    if as_json:
+        sys.stdout.write(json.dumps({"facts": facts, "results": [each.to_json() for each in results]}) + "\n")
+
+
+def _dumped(found: Any) -> str:
+    return json.dumps(found, indent=1) + "\n"
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    typer.run(bench)

@@ -1,0 +1,158 @@
+"""Draining a backlog: a projector process beside one connection of MongoDB's driver with the same documents."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from typing import Final
+
+from benchmarks.speed import work
+from benchmarks.speed.benchmark import Benchmark, Measure, Scale, Target, ratio
+from benchmarks.speed.servers import Document, Servers, Store
+from shared.mongo import ensure_read_models
+from shared.read_models import ITEMS_READ, USERS_READ
+
+FLOOR: Final = "items_floor"
+VERSIONS: Final = 4
+RENAMED_ITEMS: Final = 4_000
+OWNER: Final = 1
+
+
+def _backlog(store: Store, number: int, version: int = 1) -> float:
+    """Commit the messages of `number` items at once, and return how many events a second are settled."""
+    with work.held_back(store) as held:
+        work.append_items(held, 1, number, version)
+    return number / work.drained_in(store, number)
+
+
+@contextmanager
+def creates(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure]]:
+    """Yield the drain of new items, and insert_many of the same documents, in events a second."""
+    number = scale.of(50_000)
+    with servers.store() as store, store.projector():
+        found = work.documents(store.postgres, 1, number)
+
+        def ours() -> float:
+            work.empty_items(store)
+            return _backlog(store, number)
+
+        def floor() -> float:
+            work.empty_items(store, FLOOR)
+            return number / work.insert_many(store.mongo[FLOOR], found)
+
+        yield ours, floor
+
+
+@contextmanager
+def updates(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure]]:
+    """Yield the drain of updates, and gated replacements by one connection, in events a second."""
+    number, version, floor_version = scale.of(30_000), count(2), count(2)
+    with servers.store() as store, store.projector():
+        work.empty_items(store, ITEMS_READ.name, FLOOR)
+        for name in (ITEMS_READ.name, FLOOR):
+            work.insert_many(store.mongo[name], work.documents(store.postgres, 1, number))
+
+        def ours() -> float:
+            return _backlog(store, number, next(version))
+
+        def floor() -> float:
+            found = work.documents(store.postgres, 1, number, next(floor_version))
+            return number / work.gated_replace(store.mongo[FLOOR], found)
+
+        yield ours, floor
+
+
+@contextmanager
+def versions(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure]]:
+    """Yield the drain of four versions of each item, and writing every event, in events a second."""
+    number = scale.of(20_000)
+    with servers.store() as store, store.projector():
+        each = [work.documents(store.postgres, 1, number, version) for version in range(1, VERSIONS + 1)]
+
+        def ours() -> float:
+            work.empty_items(store)
+            with work.held_back(store) as held:
+                work.append_items(held, 1, number, to_version=VERSIONS)
+            return number * VERSIONS / work.drained_in(store, number * VERSIONS)
+
+        def floor() -> float:
+            work.empty_items(store, FLOOR)
+            items = store.mongo[FLOOR]
+            first, *others = each
+            seconds = work.insert_many(items, first) + sum(work.gated_replace(items, found) for found in others)
+            return number * VERSIONS / seconds
+
+        yield ours, floor
+
+
+@contextmanager
+def owners(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure]]:
+    """Yield a rename that reaches four thousand items, and the bare update_many, in renames a second."""
+    number, version, floor_version = scale.of(RENAMED_ITEMS), count(2), count(2)
+    with servers.store() as store, store.projector():
+        ensure_read_models(store.mongo, (USERS_READ,))
+        work.empty_items(store, ITEMS_READ.name, FLOOR)
+        for name in (ITEMS_READ.name, FLOOR):
+            found: list[Document] = work.documents(store.postgres, 1, number * 5)
+            for document in found:
+                # One owner of a fifth, in between those of others.
+                document["owner"] |= {"id": OWNER if document["_id"] % 5 == 0 else 2}
+            work.insert_many(store.mongo[name], found)
+
+        def ours() -> float:
+            with work.held_back(store) as held:
+                work.append_user(held, OWNER, next(version))
+            return 1 / work.drained_in(store, 1)
+
+        def floor() -> float:
+            return 1 / work.update_owner(store.mongo[FLOOR], OWNER, next(floor_version), number)
+
+        yield ours, floor
+
+
+@contextmanager
+def two_processes(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure]]:
+    """Yield the drain of new items by two projector processes, and by one, in events a second."""
+    number = scale.of(50_000)
+    with servers.store() as one, servers.store() as two, ExitStack() as stack:
+        stack.enter_context(one.projector())
+        for _ in range(2):
+            stack.enter_context(two.projector())
+
+        def measured(store: Store) -> float:
+            work.empty_items(store)
+            return _backlog(store, number)
+
+        yield lambda: measured(two), lambda: measured(one)
+
+
+DRAIN: Final[tuple[Benchmark, ...]] = (
+    ratio(
+        "drain-creates",
+        "drain of new items by one projector process over `insert_many` of the same documents",
+        Target(0.9, stretch=1.0),
+        creates,
+        unit="events/s",
+    ),
+    ratio(
+        "drain-updates",
+        "drain of updates by one projector process over gated replacements by one connection",
+        Target(1.3),
+        updates,
+        unit="events/s",
+    ),
+    ratio(
+        "drain-versions",
+        "drain of four versions of each item over writing every event by one connection",
+        Target(5),
+        versions,
+        unit="events/s",
+    ),
+    ratio(
+        "drain-owners",
+        "a rename that reaches four thousand items over the bare `update_many`",
+        Target(0.8),
+        owners,
+        unit="renames/s",
+    ),
+    ratio("drain-two", "drain by two projector processes over one", Target(1.2), two_processes, unit="events/s"),
+)

@@ -1,0 +1,10 @@
+"""Every benchmark, in the order of the report. A new one adds its line here."""
+
+from typing import Final
+
+from benchmarks.speed.benchmark import Benchmark
+from benchmarks.speed.drain import DRAIN
+from benchmarks.speed.reading import READING
+from benchmarks.speed.writing import WRITING
+
+BENCHMARKS: Final[tuple[Benchmark, ...]] = (*DRAIN, *WRITING, *READING)
