@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.telemetry import TelemetryConfig
 
 from api import health
+from api.access import CHALLENGE, AccessMiddleware, misdirected
 from api.consistency.freshness import Freshness
 from api.consistency.provenance import Provenance
 from api.consistency.settlements import Settlements
@@ -30,6 +31,7 @@ from api.settings import ApiSettings
 from api.tags import routes as tags
 from api.users import routes as users
 from shared.mongo import async_read_model_database, create_async_client
+from shared.own_names import OwnNamesOnly
 from shared.postgres import create_engine
 from shared.telemetry import Tracing
 from shared.version import installed_version
@@ -95,8 +97,10 @@ def create_app(settings: ApiSettings, tracing: Tracing | None = None) -> FastAPI
         app.include_router(router)
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     install_problems(app)
-    complete_openapi(app)
+    complete_openapi(app, needs_token=settings.has_tokens)
+    app.add_middleware(AccessMiddleware, settings=settings)
     app.add_middleware(UnexpectedErrorMiddleware)
+    app.add_middleware(OwnNamesOnly, settings=settings, refuse=misdirected)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -109,6 +113,7 @@ def create_app(settings: ApiSettings, tracing: Tracing | None = None) -> FastAPI
                 "Projection-Status",
                 "Preference-Applied",
                 "Retry-After",
+                CHALLENGE,
                 ETAG,
                 TOKEN,
                 REQUEST_ID,

@@ -3,7 +3,8 @@
 from typing import Final
 
 # The canonical line, one per request: method, route, status, seconds, request_id; trace_id when it is part of a trace;
-# for a write message_id, commit_seconds, wait_seconds and visibility.
+# principal and token, the bearer's name and the first digits of the token's hash, where one is needed; for a write
+# message_id, commit_seconds, wait_seconds and visibility.
 REQUEST: Final = "request"
 # A request met an error of ours; the traceback is in `exception`.
 REQUEST_BROKE_OFF: Final = "request.broke_off"

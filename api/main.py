@@ -44,10 +44,11 @@ def main() -> None:
     settings = ApiSettings.load_or_exit()
     configure_logs(settings.log_level, settings.log_format, "api")
     tracing = Tracing.of(settings, "api")
+    settings.warn_of_exposure()
     app = create_app(settings, tracing)
     config = uvicorn.Config(
         app,
-        host=settings.api_host,
+        host=settings.http_address,
         port=settings.api_port,
         log_config=None,
         access_log=False,

@@ -9,6 +9,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
+from api.access import CHALLENGE, OPEN_PATHS, needed_for
 from api.consistency.answer import WRITE_HEADERS
 from api.fields import INT64_MAX
 from api.middleware import REQUEST_ID
@@ -21,6 +22,9 @@ client prefers otherwise.
 Every error is a problem detail (RFC 9457). Beside the answers listed with each operation: an unknown path is a 404, a
 method that a path does not have a 405 with `Allow`. Every GET answers HEAD, too. A request's `X-Request-ID` comes back
 and is made when there is none; its `traceparent` (W3C Trace Context) goes along to the projector.
+
+Where the service has tokens, a read needs one with the scope `read`, everything else one with `write`, which includes
+`read`. Without a token such a service answers 401 to unknown paths, too.
 """
 
 REQUEST_ID_HEADERS: Final[dict[str, Any]] = {
@@ -28,6 +32,21 @@ REQUEST_ID_HEADERS: Final[dict[str, Any]] = {
         "description": "Names this request in the logs: what it sent as its own X-Request-ID, else a new one",
         "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
+    }
+}
+CHALLENGE_HEADERS: Final[dict[str, Any]] = {
+    CHALLENGE: {
+        "description": "What is missing or wrong (RFC 6750)",
+        "required": True,
+        "schema": {"type": "string", "examples": ['Bearer realm="kata", error="invalid_token"']},
+    }
+}
+SECURITY_SCHEME: Final = "token"
+SECURITY_SCHEMES: Final[dict[str, Any]] = {
+    SECURITY_SCHEME: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "As `projector token NAME` prints it: `kata_` and 43 characters. Scopes: `read`, `write`",
     }
 }
 LOCATION_HEADERS: Final[dict[str, Any]] = {
@@ -39,38 +58,46 @@ LOCATION_HEADERS: Final[dict[str, Any]] = {
 }
 
 
-def complete_openapi(app: FastAPI) -> None:
-    """Make `app` describe what its routes do not say themselves."""
+def complete_openapi(app: FastAPI, *, needs_token: bool) -> None:
+    """Make `app` describe what its routes do not say themselves. `needs_token`: it lets in nobody without one."""
     generate = app.openapi
     completed: dict[str, Any] = {}
 
     def openapi() -> dict[str, Any]:
         if not completed:
-            completed.update(_complete(generate()))
+            completed.update(_complete(generate(), needs_token=needs_token))
         return completed
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI documents it as the place for this
 
 
-def _complete(document: dict[str, Any]) -> dict[str, Any]:
+def _complete(document: dict[str, Any], *, needs_token: bool) -> dict[str, Any]:
     _, found = models_json_schema([(ProblemDetail, "serialization")], ref_template="#/components/schemas/{model}")
     document["components"]["schemas"].update(found["$defs"])
     for schema in document["components"]["schemas"].values():
         _restore_bounds(schema)
-    for method, operation in _operations(document):
+    document["components"]["securitySchemes"] = SECURITY_SCHEMES
+    for path, method, operation in _operations(document):
         for parameter in operation.get("parameters", ()):
             parameter["schema"] = _as_sent(parameter["schema"], parameter["in"])
         answers: dict[str, Any] = operation["responses"]
-        for status, answer in problems(500).items():
+        common = [500]
+        if path not in OPEN_PATHS:
+            scope = needed_for(method.upper())
+            operation["security"] = [{SECURITY_SCHEME: [scope]}] + ([] if needs_token else [{}])
+            # Every scope includes `read`, so a token is never too weak for it.
+            common += [401] if scope == "read" else [401, 403]
+        for status, answer in problems(*common).items():
             answers.setdefault(str(status), answer)
         for status, answer in answers.items():
             answer["headers"] = {**answer.get("headers", {}), **_headers(method, status, answer)}
     return document
 
 
-def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for path in document["paths"].values():
-        yield from path.items()
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
 
 
 def _restore_bounds(schema: Any) -> None:
@@ -101,6 +128,8 @@ def _headers(method: str, status: str, answer: dict[str, Any]) -> dict[str, Any]
     headers = dict(REQUEST_ID_HEADERS)
     if status == "503" and MEDIA_TYPE in answer.get("content", ()):
         headers |= RETRY_AFTER_HEADERS
+    if status in {"401", "403"}:
+        headers |= CHALLENGE_HEADERS
     if method != "get" and status.startswith("2"):
         headers |= WRITE_HEADERS
     if method == "post" and status.startswith("2"):

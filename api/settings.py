@@ -5,13 +5,14 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from shared.settings import Port, Settings
+from shared.access import LOOPBACK, AccessSettings
+from shared.settings import Port
 
 
-class ApiSettings(Settings):
+class ApiSettings(AccessSettings):
     """How the API listens, what it accepts and how long it waits."""
 
-    api_host: str = Field(default="127.0.0.1", description="Address to listen on")
+    api_host: str = Field(default=LOOPBACK, description="Address to listen on")
     api_port: Port = Field(default=8000, description="Port to listen on; 0 chooses")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Origins allowed by CORS, separated by commas"
@@ -38,3 +39,8 @@ class ApiSettings(Settings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @property
+    def http_host(self) -> str:
+        """Where HTTP is asked to be answered."""
+        return self.api_host

@@ -5,8 +5,6 @@ from typing import Final
 STARTED: Final = "projector.started"
 DRAINING: Final = "projector.draining"
 STOPPED: Final = "projector.stopped"
-# Without TOKENS nobody but this machine is answered on the HTTP port, whatever was asked for: asked_for.
-BOUND_TO_LOOPBACK: Final = "projector.bound_to_loopback"
 # A part of the process ended on an error of ours; the traceback is in `exception`.
 BROKE_OFF: Final = "projector.broke_off"
 # The canonical line, one per batch with messages: lane, the counts of what became of them, seconds.

@@ -91,8 +91,7 @@ class Projector:
         handshake = threading.Thread(target=self._guard(lambda: self._shake_hands(lanes_ended)), name="handshake")
         with server:
             self._subscriber.started(self.name, server.port)
-            if self._settings.http_address != self._settings.projector_http_host:
-                self._subscriber.bound_to_loopback(self._settings.projector_http_host)
+            self._settings.warn_of_exposure()
             for thread in (*threads, handshake):
                 thread.start()
             self._stop.wait()

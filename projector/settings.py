@@ -1,17 +1,12 @@
 """Settings of the projector, beside those every process has."""
 
-from ipaddress import ip_address
-from typing import Final
+from pydantic import Field
 
-from pydantic import Field, field_validator
-
-from shared.bearer import Tokens
-from shared.settings import Port, Settings
-
-LOOPBACK: Final = "127.0.0.1"
+from shared.access import LOOPBACK, AccessSettings
+from shared.settings import Port
 
 
-class ProjectorSettings(Settings):
+class ProjectorSettings(AccessSettings):
     """How the relay works and where the projector answers HTTP."""
 
     projector_http_host: str = Field(
@@ -19,12 +14,6 @@ class ProjectorSettings(Settings):
     )
     projector_http_port: Port = Field(
         default=8001, description="Port of the web page, /health, /ready and /metrics; 0 chooses"
-    )
-    tokens: str = Field(
-        default="", description="Who may act on the web page: entries that `projector token NAME` prints, one or more"
-    )
-    allow_insecure_bind: bool = Field(
-        default=False, description="Without TOKENS, listen on PROJECTOR_HTTP_HOST all the same, not only on loopback"
     )
     batch_size: int = Field(default=1000, ge=1, le=5000, description="Messages claimed at once")
     batch_deadline_seconds: float = Field(
@@ -57,22 +46,7 @@ class ProjectorSettings(Settings):
         default=10, ge=0, le=100, description="With less room on a server's disk `projector doctor` says so"
     )
 
-    @field_validator("tokens")
-    @classmethod
-    def _are_tokens(cls, value: str) -> str:
-        Tokens.parse(value)
-        return value
-
     @property
-    def http_address(self) -> str:
-        """Where HTTP is answered: without tokens on this machine alone, unless that is waived in so many words."""
-        host = self.projector_http_host
-        return host if self.tokens.strip() or self.allow_insecure_bind or is_loopback(host) else LOOPBACK
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address, or `localhost`, is reached from this machine only."""
-    try:
-        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    def http_host(self) -> str:
+        """Where HTTP is asked to be answered."""
+        return self.projector_http_host

@@ -55,10 +55,6 @@ class RelaySubscriber:
         """The process is up; the lanes may still wait for a server."""
         self._log.info(log_events.STARTED, name=name, port=port)
 
-    def bound_to_loopback(self, asked_for: str) -> None:
-        """Without tokens the HTTP port is not opened to others, unless ALLOW_INSECURE_BIND says so."""
-        self._log.warning(log_events.BOUND_TO_LOOPBACK, asked_for=asked_for)
-
     def operated(self, operator: str, action: str, selected: Mapping[str, object], ids: Sequence[int]) -> None:
         """The bearer of a token acted on dead letters."""
         self._log.info(

@@ -1,7 +1,8 @@
 """Bearer tokens (RFC 6750). The setting TOKENS keeps their SHA-256 only: who reads the settings cannot act with them.
 
 An entry is `name:scopes:sha256`, scopes joined by `+`, entries separated by commas or white space. A token is 256
-random bits, so a plain hash of it cannot be guessed back.
+random bits, so a plain hash of it cannot be guessed back. A name may have several: while one takes the place of
+another, both are good, and mean the same bearer.
 """
 
 import hashlib
@@ -17,6 +18,8 @@ SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 
 PREFIX: Final = "kata_"
 ENTRY: Final = re.compile(r"(?P<name>[A-Za-z0-9._@-]{1,64}):(?P<scopes>[a-z]+(\+[a-z]+)*):(?P<sha256>[0-9a-f]{64})")
+# So many digits of its hash tell one token from another, and nothing of it.
+ID_DIGITS: Final = 8
 FORM: Final = "expected name:scopes:sha256, as `projector token NAME` prints it"
 
 
@@ -40,6 +43,18 @@ class Token:
             raise ValueError(f"a scope is one of {', '.join(SCOPES)}")
         return cls(match["name"], scopes, match["sha256"])
 
+    @property
+    def id(self) -> str:
+        """What the log calls this token: the first digits of its hash, as they stand in its entry."""
+        return self.sha256[:ID_DIGITS]
+
+    def may(self, scope: Scope) -> bool:
+        """Return whether it is good for `scope`. Every other scope includes `read`.
+
+        Whoever writes is shown what is written (a PUT without fields answers the whole), and whoever acts looks first.
+        """
+        return scope in self.scopes or (scope == "read" and bool(self.scopes))
+
     def entry(self) -> str:
         """Return the entry of the setting that describes this token."""
         return f"{self.name}:{'+'.join(scope for scope in SCOPES if scope in self.scopes)}:{self.sha256}"
@@ -57,10 +72,10 @@ class Tokens:
 
     @classmethod
     def parse(cls, setting: str) -> Self:
-        """Return the tokens of the setting. Raises ValueError when an entry is malformed or a name comes twice."""
+        """Return the tokens of the setting. Raises ValueError when an entry is malformed or a token comes twice."""
         tokens = [Token.parse(entry) for entry in re.split(r"[,\s]+", setting) if entry]
-        if len({token.name for token in tokens}) < len(tokens):
-            raise ValueError("a name comes twice")
+        if len({token.sha256 for token in tokens}) < len(tokens):
+            raise ValueError("a token comes twice")
         return cls(tokens)
 
     def bearer(self, authorization: str | None) -> Token | None:

@@ -14,8 +14,6 @@ from api.idempotency.request_key import RequestKey, hash_of
 from api.problems import FieldProblem, ProblemError
 
 HEADER_NAME: Final = "Idempotency-Key"
-# Nobody is authenticated yet.
-ANYBODY: Final = ""
 # What `parse_key` takes, for the OpenAPI document.
 PATTERN: Final = r'^[ \t]*(?:"(?:[!#-\[\]-~]|\\["\\]){1,255}"|[!#-+\--~]{1,255})[ \t]*$'
 
@@ -57,4 +55,4 @@ async def request_key_of(request: Request, idempotency_key: IdempotencyKeyHeader
         raise ProblemError(400, "bad-header", f"{HEADER_NAME}: {error}", errors=errors) from error
     route = f"{request.method} {request.scope['route'].path}"
     body = await request.json() if await request.body() else None
-    return RequestKey(ANYBODY, route, key, hash_of(body))
+    return RequestKey(request.scope["principal"], route, key, hash_of(body))

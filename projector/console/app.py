@@ -8,17 +8,19 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from projector.console.access import Access, OwnNamesOnly
+from projector.console.access import ConsoleAccess
 from projector.console.bodies import SmallBodies
 from projector.console.dead_letters import dead_letter_routes
 from projector.console.feed import Feed
 from projector.console.headers import SecurityHeaders
-from projector.console.problems import install_problems
+from projector.console.problems import install_problems, problem
 from projector.console.routes import PAGE, page_routes
 from projector.lookout import Lookout
 from projector.settings import ProjectorSettings
 from projector.status import read_status
 from projector.subscriber import RelaySubscriber, describe
+from shared.access import Access
+from shared.own_names import OwnNamesOnly
 
 
 def console(
@@ -28,10 +30,10 @@ def console(
     app = FastAPI(title="Projector", docs_url=None, redoc_url=None, openapi_url=None)
     install_problems(app)
     app.add_middleware(SmallBodies)
-    app.add_middleware(OwnNamesOnly, settings=settings)
+    app.add_middleware(OwnNamesOnly, settings=settings, refuse=lambda _request, status, detail: problem(status, detail))
     app.add_middleware(SecurityHeaders)
     app.include_router(machine_routes(settings, subscriber, name))
-    access = Access(settings)
+    access = ConsoleAccess(Access(settings))
     app.include_router(page_routes(settings, name, lookout, feed, access))
     app.include_router(dead_letter_routes(settings, subscriber, name, access))
     app.mount("/page", StaticFiles(directory=PAGE))

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query
 from pydantic import BaseModel, Field
 
 from projector import dead_letters
-from projector.console.access import Access
+from projector.console.access import ConsoleAccess
 from projector.dead_letters import Selection
 from projector.settings import ProjectorSettings
 from projector.subscriber import RelaySubscriber
@@ -65,7 +65,7 @@ ACTIONS: Final[dict[Action, Callable[[psycopg.Connection, Selection], list[int]]
 
 
 def dead_letter_routes(
-    settings: ProjectorSettings, subscriber: RelaySubscriber, name: str, access: Access
+    settings: ProjectorSettings, subscriber: RelaySubscriber, name: str, access: ConsoleAccess
 ) -> APIRouter:
     """Return the routes. Each request has a connection of its own, which no relay waits for."""
     router = APIRouter(prefix="/api/dead-letters")

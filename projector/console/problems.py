@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from projector.subscriber import describe
+from shared.access import RefusedError
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -24,6 +25,10 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def refused(_request: Request, error: HTTPException) -> JSONResponse:
         return problem(error.status_code, error.detail, error.headers)
+
+    @app.exception_handler(RefusedError)
+    def not_let_in(_request: Request, error: RefusedError) -> JSONResponse:
+        return problem(error.status, str(error), {"WWW-Authenticate": error.challenge})
 
     @app.exception_handler(RequestValidationError)
     def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:

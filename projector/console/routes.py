@@ -6,16 +6,19 @@ from typing import Any, Final
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, StreamingResponse
 
-from projector.console.access import ANYBODY, Access
+from projector.console.access import ConsoleAccess
 from projector.console.feed import Feed, as_json
 from projector.lookout import Lookout
 from projector.settings import ProjectorSettings
+from shared.access import ANYBODY
 from shared.version import installed_version
 
 PAGE: Final = Path(__file__).parent / "page"
 
 
-def page_routes(settings: ProjectorSettings, name: str, lookout: Lookout, feed: Feed, access: Access) -> APIRouter:
+def page_routes(
+    settings: ProjectorSettings, name: str, lookout: Lookout, feed: Feed, access: ConsoleAccess
+) -> APIRouter:
     """Return the page's routes. Plain functions are run on threads of their own."""
     router = APIRouter()
 
@@ -46,8 +49,8 @@ def page_routes(settings: ProjectorSettings, name: str, lookout: Lookout, feed: 
             "lag_degraded_seconds": settings.lag_degraded_seconds,
             "has_tokens": access.has_tokens,
             "name": None if token is ANYBODY else token.name,
-            "may_read": not access.has_tokens or bool(token.scopes & {"read", "operate"}),
-            "may_operate": "operate" in token.scopes,
+            "may_read": not access.has_tokens or token.may("read"),
+            "may_operate": token.may("operate"),
         }
 
     return router

@@ -14,7 +14,7 @@ KEPT: Final = timedelta(hours=24)
 IDEMPOTENCY_KEYS = Table(
     "idempotency_keys",
     METADATA,
-    # Who asked; empty until there is authentication.
+    # Who asked: the name of the token; empty where there are none.
     Column("principal", Text, primary_key=True),
     # Method and path as the route declares it: `POST /items`.
     Column("route", Text, primary_key=True),

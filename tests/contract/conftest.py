@@ -1,14 +1,19 @@
-"""A live service, API and projector, that the tests of a module share."""
+"""A live service, API and projector, that the tests of a module share. It asks for a token."""
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import pytest
 from pymongo import MongoClient
 
 from api.settings import ApiSettings
 from projector.settings import ProjectorSettings
+from shared.bearer import new_token
 from tests.fixtures.clients import ApiClient, serving
 from tests.fixtures.relays import projecting
+
+SECRET, TOKEN = new_token("contract", ["write"])
+AUTHORIZATION: Final = {"Authorization": f"Bearer {SECRET}"}
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +24,6 @@ def live(create_database: Callable[[str | None], str], template: str, mongo_url:
         client.drop_database("live")
     with (
         projecting(ProjectorSettings.model_validate(connections | {"projector_http_port": 0})),
-        serving(ApiSettings.model_validate(connections | {"api_port": 0})) as api,
+        serving(ApiSettings.model_validate(connections | {"api_port": 0, "tokens": TOKEN.entry()})) as api,
     ):
         yield api

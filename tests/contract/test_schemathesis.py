@@ -20,8 +20,9 @@ from schemathesis.generation.stateful.state_machine import APIStateMachine
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from api.app import create_app
-from api.consistency.token import HEADER_NAME as TOKEN
+from api.consistency.token import HEADER_NAME as CONSISTENCY_TOKEN
 from api.settings import ApiSettings
+from tests.contract.conftest import AUTHORIZATION, TOKEN
 from tests.fixtures.clients import ApiClient
 
 EXAMPLES: Final = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "25"))
@@ -69,13 +70,13 @@ def is_float(case: Case, pointer: str) -> bool:
     return isinstance(case.body, dict) and isinstance(case.body.get(pointer.removeprefix("/")), float)
 
 
-document = schemathesis.openapi.from_dict(create_app(ApiSettings()).openapi())
+document = schemathesis.openapi.from_dict(create_app(ApiSettings(tokens=TOKEN.entry())).openapi())
 
 
 @document.parametrize()
 @hypothesis.settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_operation_answers_what_the_document_says(case: Case, live: ApiClient) -> None:
-    response = case.call(base_url=str(live.base_url))
+    response = case.call(base_url=str(live.base_url), headers=AUTHORIZATION)
     case.validate_response(response, excluded_checks=excluded(case, response))
 
 
@@ -90,15 +91,15 @@ def test_what_one_operation_answers_can_be_used_with_the_others(live: ApiClient)
 
         def before_call(self, case: Case) -> None:
             # Some writes do not wait, so what follows names the last, and waits: it must see it.
-            if self.token and case.method == "GET" and TOKEN not in (case.headers or {}):
-                case.headers = {**(case.headers or {}), TOKEN: self.token, "Prefer": "wait=10"}
+            if self.token and case.method == "GET" and CONSISTENCY_TOKEN not in (case.headers or {}):
+                case.headers = {**(case.headers or {}), CONSISTENCY_TOKEN: self.token, "Prefer": "wait=10"}
 
         def after_call(self, response: Response, case: Case) -> None:
             super().after_call(response, case)
-            self.token = response.headers.get(TOKEN.lower(), [self.token])[0]
+            self.token = response.headers.get(CONSISTENCY_TOKEN.lower(), [self.token])[0]
 
         def get_call_kwargs(self, case: Case) -> dict[str, Any]:  # noqa: ARG002 - the base class fixes the signature
-            return {"base_url": str(live.base_url)}
+            return {"base_url": str(live.base_url), "headers": AUTHORIZATION}
 
         def validate_response(self, response: Response, case: Case, **options: Any) -> None:
             case.validate_response(

@@ -3,7 +3,8 @@
 import pytest
 
 from projector.settings import ProjectorSettings
-from shared.bearer import Token, Tokens, new_token
+from shared.access import ANYBODY
+from shared.bearer import SCOPES, Token, Tokens, new_token
 from shared.settings import SettingsError
 
 
@@ -27,6 +28,21 @@ def test_anything_else_is_no_token(authorization: str | None) -> None:
     assert Tokens.parse(token.entry()).bearer(authorization) is None
 
 
+def test_while_a_token_is_replaced_both_are_good_and_name_the_same_bearer() -> None:
+    (old, before), (new, after) = new_token("ada", ["read"]), new_token("ada", ["write"])
+    tokens = Tokens.parse(f"{before.entry()},{after.entry()}")
+    assert [tokens.bearer(f"Bearer {secret}") for secret in (old, new)] == [before, after]
+    assert before.id != after.id
+    assert (f":{before.id}" in before.entry(), old.startswith(before.id)) == (True, False)
+
+
+def test_every_scope_includes_reading_and_no_scope_includes_another() -> None:
+    for scope in SCOPES:
+        _, token = new_token("ada", [scope])
+        assert {other for other in SCOPES if token.may(other)} == {scope, "read"}
+    assert not any(ANYBODY.may(scope) for scope in SCOPES)
+
+
 def test_without_the_setting_there_are_no_tokens() -> None:
     assert not Tokens.parse(" ")
     assert Tokens.parse("").bearer("Bearer kata_x") is None
@@ -39,7 +55,7 @@ def test_without_the_setting_there_are_no_tokens() -> None:
         ("ada:read:5ecret", "expected name:scopes:sha256"),
         (f"ada::{'0' * 64}", "expected name:scopes:sha256"),
         (f"ada:admin:{'0' * 64}", "a scope is one of read, write, operate"),
-        (f"ada:read:{'0' * 64},ada:operate:{'1' * 64}", "a name comes twice"),
+        (f"ada:read:{'0' * 64},bob:operate:{'0' * 64}", "a token comes twice"),
     ],
 )
 def test_a_setting_that_cannot_be_read_is_refused_at_the_start_without_being_quoted(setting: str, reason: str) -> None:
