@@ -135,6 +135,16 @@ class TestCompose:
         assert ports
         assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
 
+    @pytest.mark.parametrize("name", ["api", "projector"])
+    def test_without_tokens_a_published_port_is_answered_all_the_same(
+        self, services: dict[str, Any], name: str
+    ) -> None:
+        # What is published reaches the container from outside, where without tokens nobody is answered by itself.
+        assert services[name]["environment"]["ALLOW_INSECURE_BIND"] == "true"
+        assert services[name]["environment"]["TOKENS"] == ""
+        parsed = json.loads(compose_config("--format", "json", TOKENS="ada:read:0"))
+        assert parsed["services"][name]["environment"]["TOKENS"] == "ada:read:0"
+
     def test_several_projectors_do_not_collide(self, services: dict[str, Any]) -> None:
         assert "container_name" not in services["projector"]
         first, last = map(int, services["projector"]["ports"][0]["published"].split("-"))

@@ -5,6 +5,7 @@ from typing import Final
 
 from api.settings import ApiSettings
 from projector.settings import ProjectorSettings
+from shared.access import AccessSettings
 from shared.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
@@ -13,10 +14,18 @@ ROOT: Final = Path(__file__).parents[2]
 def settings_table() -> str:
     """Return README's table of settings."""
     rows = ["| variable | read by | default | meaning |", "|---|---|---|---|"]
-    for settings, reader in ((Settings, "all"), (ApiSettings, "API"), (ProjectorSettings, "projector")):
+    readers = (
+        (Settings, "all"),
+        (AccessSettings, "API, projector"),
+        (ApiSettings, "API"),
+        (ProjectorSettings, "projector"),
+    )
+    listed: set[str] = set()
+    for settings, reader in readers:
         for name, field in settings.model_fields.items():
-            if settings is not Settings and name in Settings.model_fields:
+            if name in listed:
                 continue
+            listed.add(name)
             default = getattr(field.default, "get_secret_value", lambda field=field: field.default)()
             shown = f"`{default}`" if default not in ("", ()) else "none"
             rows.append(f"| `{name.upper()}` | {reader} | {shown} | {field.description} |")

@@ -71,7 +71,7 @@ def test_with_tokens_every_operation_asks_for_one_but_those_that_show_nothing(
 
 def test_what_is_not_there_asks_for_a_token_as_well(guarded: ApiClient) -> None:
     for method, path in (("HEAD", "/users"), ("OPTIONS", "/users"), ("PATCH", "/users"), ("GET", "/nowhere"),
-                         ("GET", "/health/"), ("GET", "/docs/oauth2-redirect"), ("GET", "//health")):  # fmt: skip
+                         ("GET", "/health/"), ("GET", "/docs/oauth2-redirect")):  # fmt: skip
         assert guarded.request(method, path).status_code == 401, (method, path)
 
 

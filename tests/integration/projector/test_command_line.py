@@ -91,11 +91,11 @@ def test_a_token_is_made_with_the_entry_that_accepts_it(settings: ProjectorSetti
 
 
 def test_the_runbook_makes_tokens_for_those_who_act_and_for_those_who_look() -> None:
-    done = run_procedure(procedure("Letting somebody act on the web page"), {})
+    done = run_procedure(procedure("Letting somebody in"), {})
     assert done.returncode == 0, done.stderr
     entries = [line.removeprefix("TOKENS entry ") for line in done.stdout.splitlines() if line.startswith("TOKENS")]
     tokens = {token.name: token.scopes for token in map(Token.parse, entries)}
-    assert tokens == {"ada": {"read", "operate"}, "bob": {"read"}}
+    assert tokens == {"shop": {"write"}, "wall": {"read"}, "ada": {"read", "operate"}}
 
 
 def test_the_runbook_has_dead_letters_tried_again(
