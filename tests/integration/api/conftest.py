@@ -35,6 +35,9 @@ def untouched(create_database: Callable[[str | None], str], template: str, mongo
         mongo_url=mongo_url,  # type: ignore[arg-type] - settings read text
         mongo_database="never_written",
         default_wait_seconds=0,
+        # As one that is reached from elsewhere: it is asked under any name.
+        api_host="0.0.0.0",  # noqa: S104 - the client is on this machine
+        allow_insecure_bind=True,
     )
     with MongoClient[Document](mongo_url) as client:
         ensure_read_models(client["never_written"])
