@@ -96,9 +96,9 @@ def addresses(projector: ProjectorProcess, api: ApiProcess) -> dict[str, str]:
     }
 
 
-def run(title: str, block: int, settings: ProjectorSettings, replaced: dict[str, str] | None = None) -> str:
+def run(commands: str, settings: ProjectorSettings, replaced: dict[str, str] | None = None) -> str:
     """Run a procedure of the runbook to its good end; return what it printed."""
-    done = run_procedure(procedure(title, block), environment_of(settings), replaced=replaced)
+    done = run_procedure(commands, environment_of(settings), replaced=replaced)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -114,7 +114,7 @@ def test_a_deploy_under_traffic_refuses_nobody_once_the_tables_are_there_and_los
     old_projector, traffic = start_projector(), Traffic(start_api())
     with traffic.at_work():
         traffic.wait_for_rounds()
-        run("Deploys", 0, settings)
+        run(procedure("Deploys"), settings)
         old_projector.wait_ready()
         traffic.wait_for_success()
         # At worst the code of this revision met the tables of the one before: that is said, and nothing is half done.
@@ -131,7 +131,7 @@ def test_a_deploy_under_traffic_refuses_nobody_once_the_tables_are_there_and_los
         old_api.process.terminate()
         assert old_api.process.wait(30) == 0
         traffic.wait_for_rounds()
-        shown = run("Deploys", 1, settings, addresses(new_projector, traffic.api))
+        shown = run(procedure("Deploys", 1), settings, addresses(new_projector, traffic.api))
 
     assert "No drift" in shown
     assert set(traffic.answers) <= GOOD | UNDER_LOAD
@@ -155,7 +155,7 @@ def test_the_arithmetic_of_connections_holds(
     read = apis[1].client.get(written.headers["Location"], headers=_token(written))
     assert _answer(read) in GOOD | UNDER_LOAD
 
-    shown = run("Scaling", 0, settings)
+    shown = run(procedure("Scaling"), settings)
 
     found = {process: int(count) for process, count in re.findall(r"(kata-\w+) *\| *(\d+)", shown)}
     assert found.keys() == {"kata-api", "kata-projector"}
@@ -180,7 +180,7 @@ def test_one_request_is_followed_from_the_log_to_its_message(
         )
     wait_until(lambda: "my-request-1" in api.log.read_text(), "the request is in the log")
 
-    shown = run("Following one request", 0, settings, {"7f3c0a": "my-request-1", "api.log": str(api.log)})
+    shown = run(procedure("Following one request"), settings, {"7f3c0a": "my-request-1", "api.log": str(api.log)})
 
     assert '"message_id":1' in shown.replace(" ", "")
     assert re.search(rf"1 \| user.created \| {'dead' if fails else 'on its way'}", shown)

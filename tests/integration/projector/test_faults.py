@@ -24,8 +24,9 @@ from projector.shutdown import StopSignals
 from shared.mongo import create_client, read_model_database
 from shared.postgres import connect
 from tests.fixtures.relays import Outbox
+from tests.fixtures.runbook import procedure, run_procedure
 from tests.fixtures.waiting import wait_until
-from tests.integration.projector.conftest import OwnServers, ProjectorProcess, migrate, run_cli
+from tests.integration.projector.conftest import OwnServers, ProjectorProcess, environment_of, migrate, run_cli
 
 StartProjector = Callable[..., ProjectorProcess]
 
@@ -95,7 +96,8 @@ def test_a_projector_started_before_its_databases_and_tables_waits_and_says_so(
     wait_until(lambda: "run `alembic upgrade head`" in projector.reasons(), "it says that there are no tables")
     assert projector.ready().status_code == 503
 
-    migrate(settings)
+    done = run_procedure(procedure("`/ready` says: the write model has no tables"), environment_of(settings))
+    assert done.returncode == 0, done.stderr
     append_users(settings, 1, 1)
     wait_until(lambda: "ServerSelectionTimeoutError" in projector.reasons(), "it says that MongoDB is away")
     assert projector.ready().status_code == 503

@@ -10,12 +10,14 @@ import psycopg
 import pytest
 from pymongo.database import Database
 
+from projector.process import Projector
 from projector.relay import Relay
 from projector.settings import ProjectorSettings
 from shared.mongo import Document
 from tests.fixtures.databases import ROOT
 from tests.fixtures.relays import Outbox, drain
 from tests.fixtures.replays import MakeReplay, alive, shadows, states
+from tests.fixtures.runbook import procedure, run_procedure
 from tests.fixtures.waiting import wait_until
 from tests.integration.projector.conftest import Rows, environment_of, run_cli
 
@@ -40,6 +42,20 @@ def slow_replay(settings: ProjectorSettings, postgres: psycopg.Connection) -> It
 def many_users(rows: Rows) -> list[int]:
     """More than a slow replay copies while a test runs."""
     return [rows.user() for _ in range(200)]
+
+
+def test_the_runbooks_procedure_rebuilds_both(
+    settings: ProjectorSettings, rows: Rows, running_projector: Projector, read_models: Database[Document]
+) -> None:
+    items = [rows.item(rows.user())]
+
+    done = run_procedure(procedure("Rebuilding the read models"), environment_of(settings))
+
+    assert (done.returncode, done.stdout.splitlines()) == (
+        0,
+        ["Replayed 1 users, 1 items.", "No drift: compared 1 users, 1 items."],
+    )
+    assert [item["_id"] for item in alive(read_models)] == items
 
 
 def test_it_ends_with_one_json_object(settings: ProjectorSettings, rows: Rows) -> None:
@@ -71,8 +87,8 @@ def test_cancel_ends_a_running_one_without_a_trace(
     settings: ProjectorSettings, many_users: list[int], postgres: psycopg.Connection, read_models: Database[Document]
 ) -> None:
     with slow_replay(settings, postgres) as process:
-        done = run_cli(settings, "replay", "--cancel", "--json")
-        assert (done.returncode, json.loads(done.stdout)) == (0, {"cancelled": "users"})
+        done = run_procedure(procedure("Rebuilding the read models", 2), environment_of(settings))
+        assert (done.returncode, done.stdout) == (0, "Cancelled the replay of users.\n")
         _, stderr = process.communicate(timeout=60)
         assert (process.returncode, stderr.splitlines()[-1]) == (
             1,
@@ -82,8 +98,8 @@ def test_cancel_ends_a_running_one_without_a_trace(
     assert shadows(read_models) == []
     assert alive(read_models, "users_read") == []
 
-    done = run_cli(settings, "replay", "--cancel")
-    assert (done.returncode, done.stdout) == (0, "No replay is at work.\n")
+    done = run_cli(settings, "replay", "--cancel", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"cancelled": None})
 
 
 def test_an_interrupted_one_is_resumed_and_everything_asked_for_is_done(
@@ -99,8 +115,10 @@ def test_an_interrupted_one_is_resumed_and_everything_asked_for_is_done(
         in refused.stderr
     )
 
-    done = run_cli(settings, "replay", "--json")
-    assert (done.returncode, json.loads(done.stdout)) == (0, {"items": 1, "users": 1})
+    done = run_procedure(procedure("Rebuilding the read models", 1), environment_of(settings))
+    assert done.returncode == 0, done.stderr
+    assert "of items: copying, 0 of 1 rows (0%)" in done.stdout
+    assert done.stdout.splitlines()[-1] == "Replayed 1 items, 1 users."
     assert states(postgres) == [("item", "done"), ("user", "done")]
 
 
@@ -114,8 +132,9 @@ def test_single_documents_are_rewritten_by_messages(
         outbox.item(item_id, name="wrong")
     drain(relay)
 
-    done = run_cli(settings, "replay", "items", "--ids", f"{first},{third}, 999", "--json")
-    assert (done.returncode, json.loads(done.stdout)) == (0, {"items": 3, "messages": 2})
+    chosen = {"4711,4712": f"{first},{third},999"}
+    done = run_procedure(procedure("Rebuilding the read models", 3), environment_of(settings), replaced=chosen)
+    assert (done.returncode, done.stdout) == (0, "Sent 2 messages for 3 items: the relay rewrites them.\n")
     drain(relay)
 
     assert {item["_id"]: item["name"] for item in alive(read_models)} == {

@@ -26,19 +26,10 @@ from tests.fixtures.runbook import procedure, run_procedure
 from tests.fixtures.waiting import wait_until
 from tests.integration.projector.conftest import Commands, ProjectorProcess, Rows, environment_of, run_cli
 
-TITLE = "A document's shape changed"
 TOO_OLD = "items_read is made in shape 2 by a newer version, this one makes shape 1"
 TOO_NEW = "items_read was taken back to shape 1 by an older version, this one makes shape 2"
 
 StartProjector = Callable[..., ProjectorProcess]
-
-
-def run_as_newer(settings: ProjectorSettings, block: int) -> None:
-    """Run a procedure of the runbook with the newer version's commands."""
-    newer = {"projector ": f"python -m {MODULE} "}
-    done = run_procedure(procedure(TITLE, block), environment_of(settings), replaced=newer)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "No drift" in done.stdout
 
 
 def with_field(read_models: Database[Document]) -> list[bool]:
@@ -86,7 +77,11 @@ def test_a_new_field_reaches_every_document_while_old_and_new_projectors_run_sid
         clients.go_on()
         assert old.get("/ready").status_code == 200
 
-        run_as_newer(settings, 0)
+        newer = {"projector ": f"python -m {MODULE} "}
+        done = run_procedure(procedure("A document's shape changed"), environment_of(settings), replaced=newer)
+
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "No drift" in done.stdout
 
         wait_until(lambda: is_waiting(old, TOO_OLD), "the old projector waits, and says why", 60)
         before = settled_by(postgres, old), settled_by(postgres, new)
@@ -126,7 +121,7 @@ def test_a_deploy_that_is_undone_takes_documents_back_and_can_be_done_again(
     assert TOO_OLD in refused.stderr
     assert "`projector replay items --take-back`" in refused.stderr
 
-    back = run_procedure(procedure(TITLE, 1), environment_of(settings))
+    back = run_procedure(procedure("A document's shape changed", 1), environment_of(settings))
 
     assert back.returncode == 0, back.stdout + back.stderr
     # Nobody has stopped the newer one: it waits by itself.
