@@ -75,7 +75,7 @@ class ProjectorProcess:
 
     def wait_started(self) -> None:
         """Return once it answers HTTP."""
-        wait_until(lambda: self.events("projector.started") or self.process.poll() is not None, "projector.started")
+        wait_until(lambda: self.events("projector.started") or self.process.poll() is not None, "it has started", 60)
 
     def get(self, path: str) -> httpx.Response:
         """Ask its HTTP port."""
@@ -90,7 +90,7 @@ class ProjectorProcess:
     def wait_ready(self) -> None:
         """Return once every lane relays."""
         self.wait_started()
-        wait_until(lambda: self.ready().status_code == 200, "the projector is ready", 30)
+        wait_until(lambda: self.ready().status_code == 200, "the projector is ready", 60)
 
     def reasons(self) -> str:
         """Return what /ready says it waits for, as one text."""
@@ -100,7 +100,7 @@ class ProjectorProcess:
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @pytest.fixture
