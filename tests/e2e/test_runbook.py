@@ -23,11 +23,17 @@ Block = tuple[str, int]
 
 
 def run_by(module: Path) -> Iterator[Block]:
-    """Yield the blocks that the tests of a module run, each named by a call of `procedure` with what it is called."""
+    """Yield the blocks that the tests of a module run: each is named by a call of `procedure`, or all of a section."""
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == procedure.__name__:
-            title, block = (*[ast.literal_eval(argument) for argument in node.args], 0)[:2]
-            yield title, block
+            title = ast.literal_eval(node.args[0])
+            match node.args[1:]:
+                case []:
+                    yield title, 0
+                case [ast.Constant(value=int(block))]:
+                    yield title, block
+                case _:  # a variable, in a loop over them
+                    yield from ((title, block) for block in range(len(procedures().get(title, ()))))
 
 
 def test_every_procedure_is_run_by_a_test() -> None:
