@@ -4,7 +4,10 @@ from typing import Final
 
 from benchmarks.speed.benchmark import Benchmark
 from benchmarks.speed.drain import DRAIN
+from benchmarks.speed.history import HISTORY
 from benchmarks.speed.reading import READING
+from benchmarks.speed.rebuilding import REBUILDING
+from benchmarks.speed.starting import STARTING
 from benchmarks.speed.writing import WRITING
 
-BENCHMARKS: Final[tuple[Benchmark, ...]] = (*DRAIN, *WRITING, *READING)
+BENCHMARKS: Final[tuple[Benchmark, ...]] = (*DRAIN, *WRITING, *READING, *REBUILDING, *HISTORY, *STARTING)
