@@ -25,6 +25,7 @@ from api.items import routes as items
 from api.metrics import ApiMetrics
 from api.middleware import REQUEST_ID, RequestContextMiddleware, UnexpectedErrorMiddleware
 from api.openapi import DESCRIPTION, complete_openapi
+from api.point_reads import PointReads
 from api.pool import BoundedPool, replace_stale_connections
 from api.problems import install_problems
 from api.settings import ApiSettings
@@ -33,6 +34,7 @@ from api.users import routes as users
 from shared.mongo import async_read_model_database, create_async_client
 from shared.own_names import OwnNamesOnly
 from shared.postgres import create_engine
+from shared.read_models import READ_MODELS
 from shared.telemetry import Tracing
 from shared.version import installed_version
 
@@ -67,6 +69,7 @@ def create_app(settings: ApiSettings, tracing: Tracing | None = None) -> FastAPI
             settings,
             engine,
             read_models,
+            {read_model.name: PointReads(read_models[read_model.name]) for read_model in READ_MODELS},
             provenance,
             settlements,
             waker,

@@ -1,6 +1,6 @@
 """What routes ask for. Everything lives in the application's state, made once at the start."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,6 +21,7 @@ from api.expected import Expected
 from api.idempotency.header import request_key_of
 from api.idempotency.request_key import RequestKey
 from api.metrics import ApiMetrics
+from api.point_reads import PointReads
 from api.preconditions import expected_of
 from api.reads import Reads
 from api.settings import ApiSettings
@@ -35,6 +36,7 @@ class Services:
     settings: ApiSettings
     engine: AsyncEngine
     read_models: AsyncDatabase[Document]
+    point_reads: Mapping[str, PointReads]
     provenance: Provenance
     settlements: Settlements
     waker: Waker
@@ -77,7 +79,7 @@ async def reads_of(
 ) -> AsyncIterator[Reads]:
     """Yield what this request's query reads from, once it is as new as the request's token asks for."""
     if token is None:
-        yield Reads(services.read_models)
+        yield Reads(services.read_models, services.point_reads)
         return
     preference = parse_prefer(", ".join(prefer or []), services.settings.default_wait_seconds)
     deadline_of(request).extend(preference.wait_seconds)
@@ -85,7 +87,7 @@ async def reads_of(
     async with services.read_models.client.start_session(causal_consistency=True) as session:
         if found.time:
             found.time.advance(session)
-        yield Reads(services.read_models, session)
+        yield Reads(services.read_models, services.point_reads, session)
     # The mongod that answered may have been put in the place of the one that was looked at.
     if not await services.provenance.holds(found.incarnation):
         raise ProjectionPendingError

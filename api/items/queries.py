@@ -68,7 +68,7 @@ class ItemFilter:
 @again_if_swapped
 async def item_by_id(reads: Reads, item_id: int) -> ItemOut:
     """Return the item. Raises NotFoundError."""
-    document = await reads[ITEMS_READ].find_one({"_id": item_id, **ALIVE}, session=reads.session)
+    document = await reads.document(ITEMS_READ, item_id)
     if document is None:
         raise NotFoundError("Item", item_id)
     return ItemOut.of_document(document)

@@ -15,7 +15,7 @@ ORDER = "id"
 @again_if_swapped
 async def user_by_id(reads: Reads, user_id: int) -> UserOut:
     """Return the user. Raises NotFoundError."""
-    document = await reads[USERS_READ].find_one({"_id": user_id, **ALIVE}, session=reads.session)
+    document = await reads.document(USERS_READ, user_id)
     if document is None:
         raise NotFoundError("User", user_id)
     return UserOut.of_document(document)
