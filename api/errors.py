@@ -48,6 +48,13 @@ class IdempotencyKeyInFlightError(DomainError):
         super().__init__("A request with this Idempotency-Key is being done right now: try again to get its result")
 
 
+class NewerResultError(DomainError):
+    """In the middle of a deploy: the request was done by the newer version, and came back to this one."""
+
+    def __init__(self) -> None:
+        super().__init__("This was done before, by a newer version of the service, which knows its answer: try again")
+
+
 class CursorError(DomainError):
     """The cursor is not one that this list gave out."""
 

@@ -6,11 +6,12 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedError
+from api.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedError, NewerResultError
 from api.idempotency.request_key import RequestKey
 from shared.events.event import Event
-from shared.events.registry import PAYLOADS
+from shared.events.registry import UnreadableEventError, read_payload
 from shared.outbox.lookup import MAKE_AWAITED, UNSETTLED
+from shared.postgres import to_json
 from shared.write_model.base import NOW
 from shared.write_model.idempotency_key import IDEMPOTENCY_KEYS, KEPT
 from shared.write_model.installation import CURRENT_HISTORY, CURRENT_INCARNATION
@@ -20,7 +21,8 @@ async def earlier(session: AsyncSession, request: RequestKey) -> tuple[Event, in
     """Return what this request came to when it was done before: event and message id, with history and incarnation.
 
     If it was not, the key is this transaction's until it ends. Raises IdempotencyKeyInFlightError when it is
-    another's, IdempotencyKeyReusedError when the key came with another body.
+    another's, IdempotencyKeyReusedError when the key came with another body, NewerResultError when only a newer version
+    of this service can read what it came to.
     """
     # A try-lock: a request that waited for the other would hold one of the few connections meanwhile.
     locked = await session.scalar(select(func.pg_try_advisory_xact_lock(*request.lock)))
@@ -42,7 +44,10 @@ async def earlier(session: AsyncSession, request: RequestKey) -> tuple[Event, in
         return None
     if found.request_hash != request.request_hash:
         raise IdempotencyKeyReusedError
-    payload = PAYLOADS[found.event_type].validate_python(found.payload)
+    try:
+        payload = read_payload(found.event_type, to_json(found.payload))
+    except UnreadableEventError as error:
+        raise NewerResultError from error
     event = Event(found.aggregate_type, found.aggregate_id, found.aggregate_version, found.event_type, payload)
     return event, found.message_id, found.history, found.incarnation
 

@@ -1,24 +1,28 @@
 """Every event type and its payload. A new aggregate adds its lines here."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from shared.events import item, user
 from shared.events.event import DeletedPayload, Event
+from shared.events.schema import PayloadSchema, UnreadablePayloadError
 from shared.outbox.message import OutboxMessage
 
-PAYLOADS: MappingProxyType[str, TypeAdapter[Any]] = MappingProxyType(
+USER = PayloadSchema(user.UserPayload)
+ITEM = PayloadSchema(item.ItemPayload)
+DELETED = PayloadSchema(DeletedPayload)
+
+PAYLOADS: Mapping[str, PayloadSchema] = MappingProxyType(
     {
-        "user.created": TypeAdapter(user.UserPayload),
-        "user.updated": TypeAdapter(user.UserPayload),
-        "user.repaired": TypeAdapter(user.UserPayload),
-        "user.deleted": TypeAdapter(DeletedPayload),
-        "item.created": TypeAdapter(item.ItemPayload),
-        "item.updated": TypeAdapter(item.ItemPayload),
-        "item.repaired": TypeAdapter(item.ItemPayload),
-        "item.deleted": TypeAdapter(DeletedPayload),
+        "user.created": USER,
+        "user.updated": USER,
+        "user.repaired": USER,
+        "user.deleted": DELETED,
+        "item.created": ITEM,
+        "item.updated": ITEM,
+        "item.repaired": ITEM,
+        "item.deleted": DELETED,
     }
 )
 
@@ -34,13 +38,17 @@ def read_event(message: OutboxMessage) -> Event:
 
     Raises UnreadableEventError when the type is unknown or the payload is not of that type.
     """
-    adapter = PAYLOADS.get(message.event_type)
-    if adapter is None:
-        raise UnreadableEventError(f"unknown event type {message.event_type!r}")
-    try:
-        payload = adapter.validate_json(message.payload)
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in problem["loc"])
-        raise UnreadableEventError(f"payload of {message.event_type}: {place}: {problem['msg']}") from error
+    payload = read_payload(message.event_type, message.payload)
     return Event(message.aggregate_type, message.aggregate_id, message.aggregate_version, message.event_type, payload)
+
+
+def read_payload(event_type: str, text: bytes | str) -> Mapping[str, Any]:
+    """Return the payload of this event type in JSON, at its present schema version. Raises UnreadableEventError."""
+    schema = PAYLOADS.get(event_type)
+    if schema is None:
+        raise UnreadableEventError(f"unknown event type {event_type!r}")
+    try:
+        payload: Mapping[str, Any] = schema.read(text)
+    except UnreadablePayloadError as error:
+        raise UnreadableEventError(f"payload of {event_type}: {error}") from error
+    return payload

@@ -30,7 +30,11 @@ POISON: dict[str, tuple[Append, str]] = {
     ),
     "a schema version of the future": (
         lambda outbox: outbox.append("user", 7, 1, "created", {"schema_version": 2}),
-        "payload of user.created: schema_version: Input should be 1",
+        "payload of user.created: schema version 2 is newer than 1, the newest one known here: deploy the version that",
+    ),
+    "a schema version that nobody reads any more": (
+        lambda outbox: outbox.append("user", 7, 1, "created", {"schema_version": 0}),
+        "payload of user.created: schema version 0 is not read any more",
     ),
     "a tombstone without its time": (
         lambda outbox: outbox.append("user", 7, 2, "deleted", {"schema_version": 1}),
