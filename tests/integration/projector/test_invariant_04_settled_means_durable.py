@@ -1,7 +1,10 @@
 """Invariant 4: settled only after MongoDB acknowledged with w:majority, j:true."""
 
+import os
+import signal
 from collections.abc import Callable
 
+import psycopg
 import pytest
 from pymongo.errors import BulkWriteError, PyMongoError
 
@@ -89,3 +92,47 @@ def test_a_write_that_no_majority_confirmed_keeps_its_message(
         assert outbox.ids() == []
         assert database["users_read"].count_documents({"version": version}) == 1
         relay.close()
+
+
+def test_a_settlement_that_postgresql_loses_in_a_crash_is_made_again(own_servers: OwnServers) -> None:
+    """Its commit does not wait for the disk. What MongoDB has acknowledged stays, and is found stale."""
+    settings = own_servers.settings
+    migrate(settings)
+    with create_client(settings, "relay") as client:
+        database = read_model_database(client, settings)
+        relay = Relay(
+            settings,
+            lambda: open_relay_connection(settings, "relay", database),
+            Delivery.of(settings, database),
+            ClaimPosition(),
+        )
+        relay.run_once()
+        with connect(settings, "test", autocommit=True) as connection:
+            message_id = Outbox(connection).user(1)
+            # Who would write what is committed to the disk within moments is kept from it, so the loss is certain.
+            [writer] = connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'"
+            ).fetchall()
+            os.kill(writer[0], signal.SIGSTOP)
+            assert relay.run_once().settled == 1
+            assert Outbox(connection).ids() == []
+            own_servers.postgres.kill()
+            os.kill(writer[0], signal.SIGKILL)
+        own_servers.postgres.restart()
+
+        with connect(settings, "test", autocommit=True) as connection:
+            assert Outbox(connection).ids() == [message_id]
+            with pytest.raises(psycopg.OperationalError):
+                relay.run_once()
+            counts = drain(relay)
+            assert (counts.applied, counts.stale, counts.settled) == (0, 1, 1)
+            assert Outbox(connection).ids() == []
+        assert database["users_read"].count_documents({"version": 1}) == 1
+        relay.close()
+
+
+def test_only_settling_goes_on_before_its_commit_is_on_the_disk(relay: Relay, postgres: psycopg.Connection) -> None:
+    relay.run_once()
+    assert relay._connection  # noqa: SLF001 - the session that settles
+    assert relay._connection.execute("SHOW synchronous_commit").fetchone() == ("off",)  # noqa: SLF001 - the same
+    assert postgres.execute("SHOW synchronous_commit").fetchone() == ("on",)
