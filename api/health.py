@@ -1,6 +1,7 @@
 """GET /health, /ready and /metrics."""
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from typing import Any, Literal
 
@@ -11,9 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 
 from api.dependencies import Services, State
+from shared.mongo import META
 from shared.outbox.lookup import HAS_TABLES
 
 CHECK_SECONDS = 3.0
+
+# What the drivers' words mean, the first that fits.
+REASONS = {
+    "(?i)certificate|ssl|tls": "certificates: the server's is not trusted, or it asks for ours",
+    "permission denied|not authorized": "our user lacks rights: `projector doctor`",
+    "(?i)authentication": "our user or password is refused",
+}
 
 router = APIRouter(tags=["operations"])
 
@@ -62,7 +71,7 @@ async def ready(services: State) -> JSONResponse:
     """Answer how each dependency is, and the relay's lag in seconds. Lag makes it degraded, not unready."""
     postgres, mongo, refusal, lag = await asyncio.gather(
         _check(_ask(services)),
-        _check(_ping(services)),
+        _check(_read(services)),
         _check(services.provenance.refusal()),
         # A look of its own: it walks over dead rows, and while that takes too long the service serves all the same.
         _check(asyncio.to_thread(services.metrics.lag_seconds)),
@@ -91,8 +100,9 @@ async def _ask(services: Services) -> None:
         await connection.execute(text(HAS_TABLES))
 
 
-async def _ping(services: Services) -> None:
-    await services.read_models.command("ping")
+async def _read(services: Services) -> None:
+    # A server answers a ping to whoever may read nothing.
+    await services.read_models[META].find_one({}, {"_id": 1})
 
 
 async def _check(check: Coroutine[Any, Any, object]) -> object:
@@ -104,4 +114,9 @@ async def _check(check: Coroutine[Any, Any, object]) -> object:
 
 
 def _describe(outcome: object) -> str:
-    return f"away ({type(outcome).__name__})" if isinstance(outcome, Exception) else "ok"
+    """Return ok, or why not, in words of ours: the drivers' own have addresses in them, the log has those."""
+    if not isinstance(outcome, Exception):
+        return "ok"
+    text = str(outcome)
+    reason = next((f": {reason}" for words, reason in REASONS.items() if re.search(words, text)), "")
+    return f"away ({type(outcome).__name__}{reason})"

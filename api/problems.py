@@ -189,6 +189,7 @@ def _sqlalchemy(request: Request, error: Exception) -> JSONResponse:
         psycopg.OperationalError,
         psycopg.InterfaceError,
         psycopg.errors.UndefinedTable,
+        psycopg.errors.InsufficientPrivilege,
         psycopg.errors.ReadOnlySqlTransaction,
     )
     if isinstance(original, away):

@@ -13,6 +13,8 @@ USAGE = 2
 UNREACHABLE = 3
 INTERRUPTED = 130
 
+RIGHTS = "MAINTENANCE_DATABASE_URL names who replays, verifies and repairs, DATABASE_URL who does the rest"
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 
 
@@ -20,13 +22,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the
 def reporting_faults() -> Iterator[None]:
     """Turn what went wrong into one sentence and an exit code."""
     import psycopg
-    from pymongo.errors import PyMongoError
+    from pymongo.errors import OperationFailure, PyMongoError
 
     from projector.deadline import DeadlinePassedError
     from projector.replays import ReplayError
     from projector.shapes import ShapeError
     from projector.subscriber import describe
     from shared.installation import ForeignReadModelsError, InstallationChangedError, NotMigratedError
+    from shared.mongo import REFUSALS
 
     try:
         yield
@@ -34,8 +37,14 @@ def reporting_faults() -> Iterator[None]:
         fail(str(error), FINDING)
     except psycopg.errors.UndefinedTable:
         fail(str(NotMigratedError()), FINDING)
+    except psycopg.errors.InsufficientPrivilege as error:
+        fail(f"PostgreSQL refuses: {describe(error)}; {RIGHTS}", USAGE)
     except psycopg.OperationalError as error:
         fail(f"PostgreSQL could not be reached: {describe(error)}", UNREACHABLE)
+    except OperationFailure as error:
+        if error.code not in REFUSALS:
+            fail(f"MongoDB could not be reached: {describe(error)}", UNREACHABLE)
+        fail(f"MongoDB refuses: {describe(error)}; {RIGHTS.replace('DATABASE', 'MONGO')}", USAGE)
     except (PyMongoError, DeadlinePassedError) as error:
         fail(f"MongoDB could not be reached: {describe(error)}", UNREACHABLE)
     except KeyboardInterrupt:

@@ -27,7 +27,7 @@ def replay(aggregate_types: Sequence[str], rate: float | None = None, *, take_ba
     One that was interrupted is resumed first. `take_back` allows that documents have a newer shape than this code
     makes. Raises ReplayError and ShapeTooOldError.
     """
-    settings = ProjectorSettings.load_or_exit()
+    settings = ProjectorSettings.load_or_exit().for_maintenance()
     name = f"kata-replay {socket.gethostname()}:{os.getpid()}"
     totals: dict[str, int] = {}
     with create_client(settings, name) as client:
@@ -79,7 +79,7 @@ def _run(rebuild: Replay) -> int:
 
 @contextmanager
 def _beside_relays() -> Iterator[tuple[psycopg.Connection, Database[Document]]]:
-    settings = ProjectorSettings.load_or_exit()
+    settings = ProjectorSettings.load_or_exit().for_maintenance()
     name = f"kata-replay {socket.gethostname()}:{os.getpid()}"
     with create_client(settings, name) as client, connect(settings, name, autocommit=True) as connection:
         yield connection, read_model_database(client, settings)

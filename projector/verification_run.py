@@ -71,7 +71,7 @@ class Verified:
 
 def verify(aggregate_types: Sequence[str], *, deep: bool, repair: bool, size: int | None) -> Verified:
     """Compare the read models of these aggregate types with their rows, `size` aggregates of each or all."""
-    settings = ProjectorSettings.load_or_exit()
+    settings = ProjectorSettings.load_or_exit().for_maintenance()
     verified = Verified()
     with (
         create_client(settings, "kata-verify") as client,

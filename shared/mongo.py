@@ -27,6 +27,9 @@ CODEC: Final[CodecOptions[Document]] = CodecOptions(tz_aware=True)
 
 META: Final = "meta"
 
+# A server's codes for a user who may not do this, or is not who he says.
+REFUSALS: Final = frozenset({13, 18})  # Unauthorized, AuthenticationFailed
+
 NAMESPACE_NOT_FOUND: Final = 26
 NAMESPACE_EXISTS: Final = 48
 

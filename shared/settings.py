@@ -51,7 +51,9 @@ class FileSource(PydanticBaseSettingsSource):
         try:
             return Path(path).read_text(encoding="utf-8").rstrip("\r\n"), field_name, False
         except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{variable}: cannot read the file it names: {error}") from error
+            # Without the path: whoever confuses the two puts the secret itself there.
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise SettingsError(f"{variable}: cannot read the file it names: {reason}") from None
 
     def __call__(self) -> dict[str, Any]:
         """Return every setting that has a file."""
@@ -72,6 +74,15 @@ class Settings(BaseSettings):
         default=SecretStr("mongodb://127.0.0.1:27017/?replicaSet=rs0"),
         description="MongoDB, the read models: mongodb://host:port/?replicaSet=name",
     )
+    migration_database_url: SecretStr | None = Field(
+        default=None, description="PostgreSQL for Alembic, as the owner of the tables; none: DATABASE_URL"
+    )
+    maintenance_database_url: SecretStr | None = Field(
+        default=None, description="PostgreSQL for replay, verify and clean_mongo.py; none: DATABASE_URL"
+    )
+    maintenance_mongo_url: SecretStr | None = Field(
+        default=None, description="MongoDB for replay, verify and clean_mongo.py; none: MONGO_URL"
+    )
     mongo_database: str = Field(
         default="kata", pattern=r"^[A-Za-z0-9_-]{1,60}$", description="Name of the MongoDB database"
     )
@@ -85,9 +96,11 @@ class Settings(BaseSettings):
         default="", description="Where spans go by OTLP over HTTP, such as http://collector:4318; none: no tracing"
     )
 
-    @field_validator("database_url")
+    @field_validator("database_url", "migration_database_url", "maintenance_database_url")
     @classmethod
-    def _is_postgres(cls, value: SecretStr) -> SecretStr:
+    def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
         scheme = _POSTGRES_SCHEMES.match(value.get_secret_value())
         if scheme is None:
             raise ValueError(POSTGRES_FORM)
@@ -103,10 +116,12 @@ class Settings(BaseSettings):
             raise ValueError(f"{POSTGRES_FORM}, the database name is missing")
         return SecretStr(plain)
 
-    @field_validator("mongo_url")
+    @field_validator("mongo_url", "maintenance_mongo_url")
     @classmethod
-    def _is_mongo(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value().startswith("mongodb+srv://"):  # to read it, the driver asks the name server
+    def _is_mongo(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or value.get_secret_value().startswith(
+            "mongodb+srv://"
+        ):  # to read it, the driver asks the name server
             return value
         try:
             parse_uri(value.get_secret_value(), validate=False)
@@ -122,6 +137,19 @@ class Settings(BaseSettings):
         if value and not all(map(find_spec, TRACING_MODULES)):
             raise ValueError(TRACING_MISSING)
         return value
+
+    def for_migrations(self) -> Self:
+        """Return the settings under which migrations run."""
+        return self.model_copy(update={"database_url": self.migration_database_url or self.database_url})
+
+    def for_maintenance(self) -> Self:
+        """Return the settings under which read models are rebuilt, compared, repaired and emptied."""
+        return self.model_copy(
+            update={
+                "database_url": self.maintenance_database_url or self.database_url,
+                "mongo_url": self.maintenance_mongo_url or self.mongo_url,
+            }
+        )
 
     @classmethod
     def settings_customise_sources(

@@ -7,6 +7,7 @@ import pytest
 pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.databases",
+    "tests.fixtures.roles",
     "tests.fixtures.relays",
     "tests.fixtures.replays",
     "tests.fixtures.clients",

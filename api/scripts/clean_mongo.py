@@ -81,7 +81,7 @@ def _empty(
 
 def main() -> None:
     """Run the script and say what was done."""
-    settings = Settings.load_or_exit()
+    settings = Settings.load_or_exit().for_maintenance()
     try:
         with (
             connect(settings, NAME, autocommit=True) as connection,

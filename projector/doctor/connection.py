@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import psycopg
 from psycopg.rows import dict_row
@@ -11,12 +11,21 @@ from pymongo import MongoClient
 from projector.settings import ProjectorSettings
 from shared.mongo import Document, create_client
 from shared.postgres import connect
+from shared.rights.role import Role
 
 NAME: Final = "kata-doctor"
 STATEMENT_TIMEOUT_MILLISECONDS: Final = 5_000
 LOCK_TIMEOUT_MILLISECONDS: Final = 1_000
 
 Row = Mapping[str, Any]
+Account = tuple[str, Role, ProjectorSettings]
+
+
+def accounts(settings: ProjectorSettings, variable: Literal["DATABASE_URL", "MONGO_URL"]) -> Iterator[Account]:
+    """Yield under whom the commands of `projector` work on a server: the setting, as which role, and its settings."""
+    yield variable, Role.PROJECTOR, settings
+    if getattr(settings, f"maintenance_{variable.lower()}"):
+        yield f"MAINTENANCE_{variable}", Role.MAINTENANCE, settings.for_maintenance()
 
 
 def connect_postgres(settings: ProjectorSettings) -> psycopg.Connection:

@@ -3,26 +3,22 @@
 import re
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 from pymongo import MongoClient, ReadPreference
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
-from projector.doctor.connection import mongo_client
+from projector.doctor.connection import accounts, mongo_client
 from projector.doctor.finding import Finding, Severity
 from projector.settings import ProjectorSettings
 from projector.subscriber import describe
-from shared.mongo import META, Document
+from shared.mongo import META, REFUSALS, Document
+from shared.rights.collections import missing_actions
 
-REFUSALS: Final = frozenset({13, 18})  # Unauthorized, AuthenticationFailed
+DISTRUST: Final = re.compile(r"certificate|SSL|TLS", re.IGNORECASE)
 
-# What API, projector, replay and clean do in the database of the read models.
-ACTIONS: Final = frozenset(
-    {
-        "find", "insert", "update", "remove", "createCollection", "createIndex", "collMod", "dropCollection",
-        "renameCollectionSameDB", "listCollections", "listIndexes", "dbStats",
-    }
-)  # fmt: skip
+MAKE_USERS: Final = "as an administrator: `python api/scripts/roles.py mongo` makes users that may"
 
 # A majority that is further behind than this does not follow.
 BEHIND_SECONDS: Final = 10.0
@@ -41,6 +37,14 @@ SETTLE_SECONDS: Final = 0.05
 
 def reach(settings: ProjectorSettings) -> Iterator[Finding]:
     """Read from the primary as our user."""
+    for variable, _, account in accounts(settings, "MONGO_URL"):
+        found = _reach(account)
+        if found:
+            yield replace(found, remedy=found.remedy.replace("MONGO_URL", variable))
+            return
+
+
+def _reach(settings: ProjectorSettings) -> Finding | None:
     try:
         with mongo_client(settings) as client:
             try:
@@ -48,29 +52,27 @@ def reach(settings: ProjectorSettings) -> Iterator[Finding]:
                 database = client.get_database(settings.mongo_database, read_preference=ReadPreference.PRIMARY)
                 database[META].find_one({}, {"_id": 1})
             except PyMongoError as error:
-                yield _unreached(settings, client, error)
-    except ConfigurationError as error:  # the name of a mongodb+srv:// is not known
-        yield _unreachable(error)
+                return _unreached(client, error)
+    except ConfigurationError as error:  # the name of a mongodb+srv:// is not known, or a file of certificates
+        return _unreachable(error)
+    return None
 
 
 def grant_rights(settings: ProjectorSettings) -> Iterator[Finding]:
-    """Compare what our user may do with the database to what it must."""
-    with mongo_client(settings) as client:
-        status = client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
-    if not status["authenticatedUsers"]:
-        return  # it just answered us without asking who we are
-    granted: set[str] = set()
-    for privilege in status["authenticatedUserPrivileges"]:
-        if _covers(privilege["resource"], settings.mongo_database):
-            granted.update(privilege["actions"])
-    missing = sorted(ACTIONS - granted)
-    if missing:
-        user = status["authenticatedUsers"][0]["user"]
-        yield Finding(
-            f"the MongoDB user {user} may not {', '.join(missing)} in the database {settings.mongo_database}",
-            _grant(settings, user),
-            details={"user": user, "missing": missing},
-        )
+    """Compare what our users may do with the database to what they must."""
+    for variable, role, account in accounts(settings, "MONGO_URL"):
+        with mongo_client(account) as client:
+            status = client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
+        if not status["authenticatedUsers"]:
+            continue  # it just answered us without asking who we are
+        missing = missing_actions(role, settings.mongo_database, status["authenticatedUserPrivileges"])
+        if missing:
+            user = status["authenticatedUsers"][0]["user"]
+            yield Finding(
+                f"the MongoDB user {user} may not {', '.join(missing)} in the database {settings.mongo_database}",
+                f"{MAKE_USERS}, and {variable} names the one for it",
+                details={"user": user, "missing": missing},
+            )
 
 
 def be_whole(settings: ProjectorSettings) -> Iterator[Finding]:
@@ -97,12 +99,17 @@ def be_whole(settings: ProjectorSettings) -> Iterator[Finding]:
         )
 
 
-def _unreached(settings: ProjectorSettings, client: MongoClient[Document], error: PyMongoError) -> Finding:
+def _unreached(client: MongoClient[Document], error: PyMongoError) -> Finding:
     if isinstance(error, OperationFailure) and error.code in REFUSALS:
         return Finding(
             f"MongoDB refuses us: {describe(error)}",
-            "correct user, password and authSource in MONGO_URL; if they are right, give the user the right to it: "
-            + _grant(settings, "USER"),
+            f"correct user, password and authSource in MONGO_URL; if they are right, it lacks rights: {MAKE_USERS}",
+        )
+    if DISTRUST.search(str(error)):
+        return Finding(
+            f"MongoDB cannot be trusted, or does not trust us: {_without_topology(describe(error))}",
+            "tlsCAFile in MONGO_URL must name the certificate of whoever signed MongoDB's, which must be for the host "
+            "in MONGO_URL; if it asks for ours, name it with tlsCertificateKeyFile",
         )
     members = _members(client)
     if not members or set(members.values()) == {DOWN}:
@@ -125,17 +132,6 @@ def _unreachable(error: PyMongoError) -> Finding:
 def _without_topology(text: str) -> str:
     # The driver appends its time-outs to each server's error, and in the end all that it knows.
     return re.sub(r" \(configured timeouts: [^)]*\)", "", text.partition(", Timeout: ")[0])
-
-
-def _grant(settings: ProjectorSettings, user: str) -> str:
-    role = f'{{role: "dbOwner", db: "{settings.mongo_database}"}}'
-    return f'as an administrator, in the database of its authSource: `db.grantRolesToUser("{user}", [{role}])`'
-
-
-def _covers(resource: Mapping[str, Any], database: str) -> bool:
-    return bool(resource.get("anyResource")) or (
-        resource.get("db") in {"", database} and resource.get("collection") == ""
-    )
 
 
 def _members_once_known(client: MongoClient[Document], seconds: float) -> dict[str, str]:

@@ -5,10 +5,13 @@ from typing import Final
 
 import psycopg
 
-from projector.doctor.connection import ask, connect_postgres
+from projector.doctor.connection import accounts, ask, connect_postgres
 from projector.doctor.finding import Finding, Severity
 from projector.settings import ProjectorSettings
 from projector.subscriber import describe
+from shared.rights.grants import GRANTED, lacking, missing_and_excess, prefix_of, statements
+from shared.rights.role import Role
+from shared.rights.tables import Right, in_words
 
 # What the server's words mean, and what to do: the first that fits. Whoever is FATAL is there.
 REFUSALS: Final = (
@@ -21,6 +24,11 @@ REFUSALS: Final = (
         ("too many clients", "too many connections", "connection slots are reserved"),
         "PostgreSQL has no connection left for us",
         "stop what needs none, lower DATABASE_POOL_SIZE, or raise max_connections (or the limit of role or database)",
+    ),
+    (
+        ("certificate", "SSL error", "support SSL"),
+        "PostgreSQL cannot be trusted, or does not trust us",
+        "sslrootcert in DATABASE_URL must name who signed PostgreSQL's certificate, sslcert and sslkey ours if it asks",
     ),
     (
         ("the database system is",),
@@ -41,13 +49,8 @@ REFUSALS: Final = (
 
 WRITABLE: Final = "SELECT pg_is_in_recovery() AS standby, current_setting('transaction_read_only')::bool AS read_only"
 
-MISSING_RIGHTS: Final = """
-    SELECT current_user AS role, current_schema AS schema, string_agg(DISTINCT relname, ', ') AS tables
-    FROM pg_class, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS needed
-    WHERE relnamespace = current_schema::regnamespace AND relkind = 'r' AND relname <> 'alembic_version'
-      AND NOT has_table_privilege(pg_class.oid, needed)
-    HAVING count(*) > 0
-"""
+# Of the roles that api/scripts/roles.py makes those that there are.
+EXISTS: Final = "SELECT to_regrole(%s) IS NOT NULL"
 
 # Some connections are kept back for superusers and for monitoring. A session's type is not shown to everybody.
 CONNECTIONS: Final = """
@@ -63,15 +66,24 @@ CONNECTIONS: Final = """
 """
 NEARLY_ALL: Final = 0.9
 
+MAKE_ROLES: Final = "as an administrator: `python api/scripts/roles.py`"
+WORK: Final = {
+    Role.API: "the API",
+    Role.PROJECTOR: "a projector",
+    Role.MAINTENANCE: "whoever replays, repairs or cleans",
+}
+
 
 def reach(settings: ProjectorSettings) -> Iterator[Finding]:
     """Connect as every process does."""
-    try:
-        connect_postgres(settings).close()
-    except psycopg.OperationalError as error:
-        text = describe(error)
-        cause, remedy = next((cause, remedy) for words, cause, remedy in REFUSALS if any(w in text for w in words))
-        yield Finding(f"{cause}: {text}", remedy)
+    for variable, _, account in accounts(settings, "DATABASE_URL"):
+        try:
+            connect_postgres(account).close()
+        except psycopg.OperationalError as error:
+            text = describe(error)
+            cause, remedy = next((cause, remedy) for words, cause, remedy in REFUSALS if any(w in text for w in words))
+            yield Finding(f"{cause}: {text}", remedy.replace("DATABASE_URL", variable))
+            return
 
 
 def take_writes(settings: ProjectorSettings) -> Iterator[Finding]:
@@ -92,14 +104,40 @@ def take_writes(settings: ProjectorSettings) -> Iterator[Finding]:
 
 
 def grant_rights(settings: ProjectorSettings) -> Iterator[Finding]:
-    """Compare what our role may do with the tables to what it must."""
-    for row in ask(settings, MISSING_RIGHTS):
-        yield Finding(
-            f"the role {row['role']} may not both read and write {row['tables']}",
-            "as the owner of the tables: `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "
-            f'{row["schema"]} TO "{row["role"]}"`',
-            details=row,
-        )
+    """Compare what our roles may do with the tables to what they must; of roles that were made for us, all of them."""
+    ours = {connected_as(account): role for _, role, account in accounts(settings, "DATABASE_URL")}
+    with connect_postgres(settings) as connection:
+        prefix = prefix_of(connection)
+        made = {role.name_in(prefix): role for role in GRANTED} if prefix else {}
+        for name, role in {**made, **ours}.items():
+            if connection.execute(EXISTS, (name,)).fetchone() != (True,):
+                continue
+            if missing := lacking(connection, role, name):
+                yield Finding(
+                    f"the role {name} may not do what {WORK[role]} must: {in_words(missing)}",
+                    MAKE_ROLES if prefix else _grant(connection, missing, name),
+                    details={"role": name, "missing": [right._asdict() for right in missing]},
+                )
+        for name, role in made.items():
+            _, excess = missing_and_excess(connection, str(prefix), role)
+            if excess:
+                yield Finding(
+                    f"the role {name} may do more than {WORK[role]} must: {in_words(excess)}",
+                    MAKE_ROLES,
+                    Severity.WARNING,
+                    {"role": name, "excess": [right._asdict() for right in sorted(excess)]},
+                )
+
+
+def connected_as(settings: ProjectorSettings) -> str:
+    """Return the role that the settings lead to."""
+    (row,) = ask(settings, "SELECT current_user AS role")
+    return str(row["role"])
+
+
+def _grant(connection: psycopg.Connection, missing: list[Right], name: str) -> str:
+    grants = "; ".join(statement.as_string(connection) for statement in statements("GRANT", missing, name))
+    return f"as the owner of the tables: `{grants}`"
 
 
 def have_connections_left(settings: ProjectorSettings) -> Iterator[Finding]:

@@ -1,4 +1,7 @@
-"""What stands in the way inside PostgreSQL: transactions left open, and locks."""
+"""What stands in the way inside PostgreSQL: transactions left open, and locks.
+
+Looked at as maintenance, which may see what the sessions of other roles do.
+"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -85,7 +88,7 @@ EXCLUSIVE: Final = """
 def leave_no_transaction_open(settings: ProjectorSettings) -> Iterator[Finding]:
     """Look for transactions in which nothing has happened for longer than a batch may take."""
     seconds = settings.batch_deadline_seconds + SERVER_MARGIN_SECONDS
-    for row in ask(settings, IDLE_IN_TRANSACTION, seconds=seconds):
+    for row in ask(settings.for_maintenance(), IDLE_IN_TRANSACTION, seconds=seconds):
         holds = [f"the xmin horizon, {row['horizon_age']} transactions back"] if row["horizon_age"] is not None else []
         holds += [row["locks"]] if row["locks"] else []
         yield Finding(
@@ -107,7 +110,7 @@ def leave_no_transaction_open(settings: ProjectorSettings) -> Iterator[Finding]:
 
 def hide_nothing(settings: ProjectorSettings) -> Iterator[Finding]:
     """Say which sessions the checks of transactions and locks do not see."""
-    for row in ask(settings, HIDDEN):
+    for row in ask(settings.for_maintenance(), HIDDEN):
         raise NotSeenError(
             f"PostgreSQL does not show {row['role']} what the {row['sessions']} of them do: "
             f'`GRANT pg_monitor TO "{row["role"]}"`'
@@ -131,7 +134,7 @@ def keep_no_idle_slots(settings: ProjectorSettings) -> Iterator[Finding]:
 def wait_for_no_lock(settings: ProjectorSettings) -> Iterator[Finding]:
     """Look for long waits for locks, and for who keeps everybody out of the read models."""
     blockers = set()
-    for row in ask(settings, WAITS, seconds=LONG_SECONDS):
+    for row in ask(settings.for_maintenance(), WAITS, seconds=LONG_SECONDS):
         blockers.add(row["pid"])
         yield Finding(
             f"{row['waiters']} wait since {row['seconds']:.0f} s for {row['what']}, held by {_session(row)}, "
@@ -139,7 +142,7 @@ def wait_for_no_lock(settings: ProjectorSettings) -> Iterator[Finding]:
             _terminate(row),
             details=row,
         )
-    for row in ask(settings, EXCLUSIVE, key=READ_MODELS_LOCK):
+    for row in ask(settings.for_maintenance(), EXCLUSIVE, key=READ_MODELS_LOCK):
         if row["seconds"] >= LONG_SECONDS and row["pid"] not in blockers:
             yield Finding(
                 f"{_session(row)} keeps every projector out of the read models (an exclusive advisory lock) for "

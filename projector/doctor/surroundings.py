@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+import psycopg
 from psycopg import sql
 
 from projector.doctor.connection import ask, connect_postgres, mongo_client
@@ -74,7 +75,10 @@ def have_disk_left_for_mongo(settings: ProjectorSettings) -> Iterator[Finding]:
 
 def have_disk_left_for_postgres(settings: ProjectorSettings) -> Iterator[Finding]:
     """Look at the file system of PostgreSQL's data, which SQL does not tell: only where it is on this machine."""
-    (row,) = ask(settings, DATA_DIRECTORY)
+    try:
+        (row,) = ask(settings.for_maintenance(), DATA_DIRECTORY)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise NotSeenError("PostgreSQL tells where its data are to members of pg_monitor alone") from error
     path = row["path"] and Path(row["path"])
     if not path or not _is_cluster(path, row["system_identifier"]):
         raise NotSeenError("PostgreSQL does not tell by SQL, and its data are not to be seen from here")

@@ -27,7 +27,7 @@ def settings_table() -> str:
                 continue
             listed.add(name)
             default = getattr(field.default, "get_secret_value", lambda field=field: field.default)()
-            shown = f"`{default}`" if default not in ("", ()) else "none"
+            shown = f"`{default}`" if default not in ("", (), None) else "none"
             rows.append(f"| `{name.upper()}` | {reader} | {shown} | {field.description} |")
     return "\n".join(rows)
 
