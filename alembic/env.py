@@ -25,7 +25,6 @@ from shared.write_model import METADATA
 LOCK_TIMEOUT = "30s"
 IN_USE = 1
 SERVER_UNREACHABLE = 3
-VARIABLES = "MIGRATION_DATABASE_URL or DATABASE_URL"
 
 
 def run_migrations(connection: Connection | None = None) -> None:
@@ -69,7 +68,8 @@ def run_online(settings: Settings) -> None:
     try:
         connection = engine.connect()
     except OperationalError as error:
-        sys.stderr.write(f"PostgreSQL cannot be reached, check {VARIABLES}: {last_line(error)}\n")
+        variable = "MIGRATION_DATABASE_URL" if settings.migration_database_url else "DATABASE_URL"
+        sys.stderr.write(f"PostgreSQL cannot be reached, check {variable}: {last_line(error)}\n")
         sys.exit(SERVER_UNREACHABLE)
     with connection:
         try:
@@ -82,7 +82,8 @@ def run_online(settings: Settings) -> None:
         except (ProgrammingError, InsufficientPrivilege) as error:
             if not isinstance(getattr(error, "orig", error), InsufficientPrivilege):
                 raise
-            sys.stderr.write(f"PostgreSQL refused, nothing was changed; check {VARIABLES}: {last_line(error)}\n")
+            owner = "MIGRATION_DATABASE_URL, or else DATABASE_URL, must name the owner of the tables"
+            sys.stderr.write(f"PostgreSQL refused, nothing was changed; {owner}: {last_line(error)}\n")
             sys.exit(USAGE_ERROR)
 
 

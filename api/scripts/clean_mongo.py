@@ -10,7 +10,7 @@ from typing import Final
 
 import psycopg
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from shared.installation import (
     Installation,
@@ -20,12 +20,12 @@ from shared.installation import (
     read_installation,
     unmark_read_models,
 )
-from shared.mongo import Document, create_client, ensure_read_models, read_model_database
+from shared.mongo import REFUSALS, Document, create_client, ensure_read_models, read_model_database
 from shared.outbox.departed import departed
 from shared.postgres import connect
 from shared.read_models import READ_MODELS, ReadModel, Tombstone
 from shared.read_models_lock import GIVE_UP_SECONDS, alone_with_read_models
-from shared.settings import Settings
+from shared.settings import USAGE_ERROR, Settings
 from shared.shadows import cancel_replay, drop_shadows
 
 UNREACHABLE: Final = 3
@@ -90,12 +90,22 @@ def main() -> None:
             counts = clean(connection, read_model_database(client, settings))
     except psycopg.errors.LockNotAvailable:
         sys.exit(f"The read models were in use for {GIVE_UP_SECONDS:.0f} s, nothing was changed: try again")
+    except psycopg.errors.InsufficientPrivilege as error:
+        sys.stderr.write(f"PostgreSQL refused, check MAINTENANCE_DATABASE_URL or DATABASE_URL: {_one_line(error)}\n")
+        sys.exit(USAGE_ERROR)
     except (psycopg.OperationalError, PyMongoError) as error:
+        if isinstance(error, OperationFailure) and error.code in REFUSALS:
+            sys.stderr.write(f"MongoDB refused, check MAINTENANCE_MONGO_URL or MONGO_URL: {_one_line(error)}\n")
+            sys.exit(USAGE_ERROR)
         store = "PostgreSQL" if isinstance(error, psycopg.Error) else "MongoDB"
-        sys.stderr.write(f"{store} could not be reached: {' '.join(str(error).split())[:300]}\n")
+        sys.stderr.write(f"{store} could not be reached: {_one_line(error)}\n")
         sys.exit(UNREACHABLE)
     emptied = ", ".join(f"{name} ({count} documents)" for name, count in counts.items())
     sys.stdout.write(f"Emptied {emptied}. To get them back from PostgreSQL: projector replay\n")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).partition(", full error:")[0].split())[:300]
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ Action = tuple[str, str]
 
 WRITE: Final = ("find", "insert", "update")
 # At the start of `projector run`, and for each shadow. A swap that somebody left is finished by whoever finds it.
-MAKE: Final = ("createCollection", "createIndex", "collMod", "listCollections", "listIndexes", "renameCollectionSameDB")
-# How full the disk is, for `projector doctor`.
-LOOK: Final = ("dbStats",)
+MAKE: Final = ("createCollection", "createIndex", "collMod", "listCollections", "renameCollectionSameDB")
+# For `projector doctor`: how full the disk is, and whether an index is missing.
+LOOK: Final = ("dbStats", "listIndexes")
 
 ACTIONS: Final[Mapping[Role, Mapping[str, tuple[str, ...]]]] = {
     Role.API: dict.fromkeys((*LIVE, META), ("find",)),
@@ -29,7 +29,7 @@ ACTIONS: Final[Mapping[Role, Mapping[str, tuple[str, ...]]]] = {
         # Tombstones are purged; and a rename over a live collection drops that one.
         **dict.fromkeys(LIVE, ("remove", "dropCollection")),
     },
-    Role.MAINTENANCE: {ANY: (*WRITE, "remove", *MAKE, *LOOK, "dropCollection")},
+    Role.MAINTENANCE: {ANY: (*WRITE, "remove", *MAKE, "dropCollection")},
 }
 
 

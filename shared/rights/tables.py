@@ -63,11 +63,10 @@ TABLES: Final[Mapping[str, Mapping[Role, str]]] = {
     },
     "verifications": {
         Role.PROJECTOR: "SELECT, INSERT, UPDATE (ended_at), DELETE",
-        Role.MAINTENANCE: "SELECT, INSERT",
+        Role.MAINTENANCE: "INSERT",
     },
     "alembic_version": {
         Role.PROJECTOR: "SELECT",
-        Role.MAINTENANCE: "SELECT",
     },
 }
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Final
 
+from api.scripts.roles import RolesSettings
 from api.settings import ApiSettings
 from projector.settings import ProjectorSettings
 from shared.access import AccessSettings
@@ -19,6 +20,7 @@ def settings_table() -> str:
         (AccessSettings, "API, projector"),
         (ApiSettings, "API"),
         (ProjectorSettings, "projector"),
+        (RolesSettings, "`roles.py`"),
     )
     listed: set[str] = set()
     for settings, reader in readers:

@@ -108,6 +108,8 @@ REFUSED = {
         "UPDATE outbox_failures SET state = 'discarded'",
         "SELECT FROM idempotency_keys",
         "DELETE FROM idempotency_keys",
+        "SELECT FROM verifications",
+        "SELECT FROM alembic_version",
         "UPDATE projectors SET settled = 0",
         "UPDATE replays SET shadow_uuid = gen_random_uuid()",
         "DELETE FROM replays",

@@ -190,6 +190,6 @@ def test_migrations_under_a_role_that_owns_nothing_say_which_setting_is_wrong(
 
     assert ended.value.code == 2
     assert capfd.readouterr().err.splitlines()[-1] == (
-        "PostgreSQL refused, nothing was changed; check MIGRATION_DATABASE_URL or DATABASE_URL: "
-        "permission denied for table alembic_version"
+        "PostgreSQL refused, nothing was changed; MIGRATION_DATABASE_URL, or else DATABASE_URL, must name the owner of "
+        "the tables: permission denied for table alembic_version"
     )
