@@ -7,7 +7,7 @@ TEST_PROCESSES ?= 3
 STAMP := .venv/.installed
 LOCK_ARGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: help setup run test check format evidence bloat lock clean
+.PHONY: help setup run test check format evidence bloat audit lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -36,6 +36,8 @@ check: setup  ## Everything CI checks beside the tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	@# What runs in production. devstack and benchmarks start processes, which is what they are for; ruff's S rules see them.
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml api projector shared alembic
 	$(BIN)/hadolint Dockerfile.api Dockerfile.projector
 	$(BIN)/docker-compose --profile observability config --quiet
 	$(BIN)/python -m devstack.alembic_check
@@ -49,6 +51,9 @@ evidence: setup  ## Write EVIDENCE.md from running servers (needs Debian's packa
 
 bloat: setup  ## Settle a million messages under a long transaction, and write what each statement then costs for EVIDENCE.md
 	$(BIN)/python -m benchmarks.bloat
+
+audit: setup  ## Ask PyPI's advisories about every locked dependency (needs the network)
+	$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --strict --require-hashes --disable-pip --requirement requirements-dev.txt
 
 clean:  ## Remove what was generated here (not the data in .kata)
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov

@@ -128,17 +128,16 @@ def problem_response(
 
 def install_problems(app: FastAPI) -> None:
     """Make `app` answer every error as a problem."""
-    app.add_exception_handler(DomainError, _domain)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(HTTPException, _http)
+    app.exception_handler(DomainError)(_domain)
+    app.exception_handler(RequestValidationError)(_validation)
+    app.exception_handler(HTTPException)(_http)
     for unavailable in (PyMongoError, psycopg.Error):
         app.add_exception_handler(unavailable, _store_away)
     app.add_exception_handler(SQLAlchemyError, _sqlalchemy)
     app.add_exception_handler(Exception, unexpected)
 
 
-def _domain(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, DomainError)  # noqa: S101 - the handler is registered for this class
+def _domain(request: Request, error: DomainError) -> JSONResponse:
     status, kind = DOMAIN_STATUS[type(error)]
     errors = [FieldProblem(pointer=error.parameter, detail=str(error))] if isinstance(error, QueryConflictError) else ()
     passes = status == HTTPStatus.SERVICE_UNAVAILABLE or isinstance(error, IdempotencyKeyInFlightError)
@@ -148,16 +147,14 @@ def _domain(request: Request, error: Exception) -> JSONResponse:
     return problem_response(request, status, kind, str(error), errors=errors, headers=headers)
 
 
-def _validation(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - the handler is registered for this class
+def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
     found = error.errors()[:MAX_ERRORS]
     errors = [FieldProblem(pointer=_pointer(e["loc"]), detail=_message(e["msg"])) for e in found]
     detail = "; ".join(f"{e.pointer or 'body'}: {e.detail}" for e in errors)
     return problem_response(request, 422, "invalid-request", detail, errors=errors)
 
 
-def _http(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101 - the handler is registered for this class
+def _http(request: Request, error: HTTPException) -> JSONResponse:
     kind = (
         error.kind
         if isinstance(error, ProblemError)

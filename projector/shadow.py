@@ -22,7 +22,8 @@ def create_shadow(database: Database[Document], read_model: ReadModel) -> tuple[
     name = new_shadow_name(read_model.name)
     ensure_read_models(database, (replace(read_model, name=name),))
     uuid = uuid_of(database, name)
-    assert uuid is not None  # noqa: S101 - it was just made, and nobody else knows its name
+    if uuid is None:
+        raise LookupError(f"{name} was made and is not there")
     return name, uuid
 
 

@@ -9,7 +9,7 @@ else is in flight, however busy both sides are.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
-from random import Random
+from random import Random, SystemRandom
 from typing import Final
 
 import psycopg
@@ -67,7 +67,7 @@ def sample(  # noqa: PLR0913 - as compare, and the size
     if not ranges or max(last for _, last in ranges) - min(first for first, _ in ranges) < size:
         yield from compare(connection, collection, projection, deep=deep, on_page=on_page)
         return
-    chosen = random or Random()  # noqa: S311 - nobody gains by guessing it
+    chosen = random or SystemRandom()
     seen: set[int] = set()
     for first, last in islice(cycle(ranges), -(-size // WINDOW)):
         compared, suspects, _ = _compare_page(sides, chosen.randint(first, last) - 1, min(WINDOW, size))
