@@ -21,6 +21,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the
 @contextmanager
 def reporting_faults() -> Iterator[None]:
     """Turn what went wrong into one sentence and an exit code."""
+    import logging
+
     import psycopg
     from pymongo.errors import OperationFailure, PyMongoError
 
@@ -31,6 +33,8 @@ def reporting_faults() -> Iterator[None]:
     from shared.installation import ForeignReadModelsError, InstallationChangedError, NotMigratedError
     from shared.mongo import REFUSALS
 
+    # The driver has its own words for a connection that broke inside a transaction; the sentence below says it.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     try:
         yield
     except (ForeignReadModelsError, InstallationChangedError, NotMigratedError, ReplayError, ShapeError) as error:

@@ -100,7 +100,11 @@ class Replay:
             return replay
         drop_shadows(self._database)
         shadow, shadow_uuid = create_shadow(self._database, self._projection.read_model)
-        self._register(shadow, shadow_uuid)
+        try:
+            self._register(shadow, shadow_uuid)
+        except ReplayCancelledError:
+            self._database.drop_collection(shadow)
+            raise
         begun = replays.at_work(self._connection)
         if begun is None:
             raise ReplayCancelledError
@@ -147,8 +151,11 @@ class Replay:
         give_up(self._connection, self._database, replay.id, reason)
         return False
 
-    def _register(self, shadow: str, shadow_uuid: UUID) -> None:
-        """Let every batch from now on know the shadow. None is in flight meanwhile, so none is half in it."""
+    def _register(self, shadow: str, shadow_uuid: UUID | None) -> None:
+        """Let every batch from now on know the shadow. None is in flight meanwhile, so none is half in it.
+
+        Raises ReplayCancelledError when the shadow is not the one that was made.
+        """
         read_model = self._projection.read_model
         expected = rows.count(self._connection, self._projection.rows)
         with alone_with_read_models(self._connection):
@@ -161,7 +168,7 @@ class Replay:
             takes_back = newest > read_model.shape
             if takes_back and ShapeTooOldError not in self._tolerated:
                 raise ShapeTooOldError.of(read_model, newest)
-            if uuid_of(self._database, shadow) != shadow_uuid:
+            if shadow_uuid is None or uuid_of(self._database, shadow) != shadow_uuid:
                 raise ReplayCancelledError
             replays.register(self._connection, read_model, shadow, shadow_uuid, expected, takes_back=takes_back)
 

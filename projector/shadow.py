@@ -17,14 +17,17 @@ from shared.shadows import new_shadow_name
 _SWAPPED: Final = "swapped"
 
 
-def create_shadow(database: Database[Document], read_model: ReadModel) -> tuple[str, UUID]:
-    """Make an empty collection with the read model's validator and indexes; return its name and its UUID."""
-    name = new_shadow_name(read_model.name)
-    ensure_read_models(database, (replace(read_model, name=name),))
-    uuid = uuid_of(database, name)
-    if uuid is None:
-        raise LookupError(f"{name} was made and is not there")
-    return name, uuid
+def create_shadow(database: Database[Document], read_model: ReadModel) -> tuple[str, UUID | None]:
+    """Make an empty collection with the read model's validator and indexes; return its name and its UUID.
+
+    Until it is registered, whoever cancels or cleans drops it: then there is none, or another one of this name.
+    """
+    shadow = replace(read_model, name=new_shadow_name(read_model.name))
+    ensure_read_models(database, (replace(shadow, indexes=()),))
+    # Before the indexes: to make one makes the collection again, without its validator, when it was dropped just now.
+    uuid = uuid_of(database, shadow.name)
+    ensure_read_models(database, (shadow,))
+    return shadow.name, uuid
 
 
 def uuid_of(database: Database[Document], name: str) -> UUID | None:

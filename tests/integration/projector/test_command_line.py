@@ -1,6 +1,8 @@
 """The command `projector`: what it prints, and its exit codes."""
 
 import json
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -9,6 +11,7 @@ from projector.relay import Relay
 from projector.settings import ProjectorSettings
 from shared.bearer import Token, Tokens
 from tests.fixtures.consoles import DeadLetters
+from tests.fixtures.databases import ROOT
 from tests.fixtures.relays import Outbox, drain
 from tests.fixtures.runbook import procedure, run_procedure
 from tests.integration.projector.conftest import environment_of, run_cli
@@ -108,3 +111,18 @@ def test_the_runbook_has_dead_letters_tried_again(
     assert "refused by the validator" in done.stdout
     assert "Bob" in done.stdout
     assert (outbox.ids(), buried.states()) == ([4, 5], {})
+
+
+def test_when_both_servers_break_in_a_transaction_one_sentence_is_said(settings: ProjectorSettings) -> None:
+    program = f"""
+import psycopg, sys
+from projector.cli_answers import reporting_faults
+from pymongo.errors import ServerSelectionTimeoutError
+dsn = {settings.database_url.get_secret_value()!r}
+with reporting_faults(), psycopg.connect(dsn) as broken, psycopg.connect(dsn) as other, broken.transaction():
+    other.execute("SELECT pg_terminate_backend(%s)", [broken.info.backend_pid])
+    raise ServerSelectionTimeoutError("no primary")
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr == "MongoDB could not be reached: ServerSelectionTimeoutError: no primary\n"
