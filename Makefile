@@ -7,7 +7,7 @@ TEST_PROCESSES ?= 3
 STAMP := .venv/.installed
 LOCK_ARGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: help setup run test check format evidence bloat audit lock clean
+.PHONY: help setup run test check format evidence bloat chaos audit lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -51,6 +51,9 @@ evidence: setup  ## Write EVIDENCE.md from running servers (needs Debian's packa
 
 bloat: setup  ## Settle a million messages under a long transaction, and write what each statement then costs for EVIDENCE.md
 	$(BIN)/python -m benchmarks.bloat
+
+chaos: setup  ## Break everything at random for CHAOS_MINUTES (12) under load, judge what clients were told, and write it for EVIDENCE.md
+	$(BIN)/python -m tests.chaos.storm
 
 audit: setup  ## Ask PyPI's advisories about every locked dependency (needs the network)
 	$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --strict --require-hashes --disable-pip --requirement requirements-dev.txt
