@@ -41,6 +41,9 @@ class ScopeName(Enum):
     OPERATE = "operate"
 
 
+# An id is a bigint.
+TOO_LARGE = 2**63
+
 ReadModelArgument = Annotated[ReadModelName | None, typer.Argument(help="Only this one.", show_default="both")]
 
 
@@ -203,7 +206,8 @@ def doctor(*, json: Json = False) -> None:
     from projector.doctor.report import show
     from projector.settings import ProjectorSettings
 
-    report = examine(CHECKS, ProjectorSettings.load_or_exit())
+    with reporting_faults():
+        report = examine(CHECKS, ProjectorSettings.load_or_exit())
     if json:
         print_answer(json, report.as_json(), "")
     else:
@@ -217,10 +221,10 @@ def _aggregate_types(read_model: ReadModelName | None) -> tuple[str, ...]:
 
 
 def _ids(text: str) -> list[int]:
-    try:
-        return sorted({int(number) for number in text.split(",")})
-    except ValueError:
-        fail(f"--ids: expected whole numbers separated by commas, not {text!r}", USAGE)
+    wanted = [number.strip() for number in text.split(",")]
+    if not all(number.isascii() and number.isdecimal() and 0 < int(number) < TOO_LARGE for number in wanted):
+        fail(f"--ids: expected ids such as 1,2, not {text!r}", USAGE)
+    return sorted(set(map(int, wanted)))
 
 
 if __name__ == "__main__":

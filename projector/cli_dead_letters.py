@@ -89,7 +89,14 @@ def retry(
     """Have dead letters tried again, now. What fails again is a dead letter again after the usual attempts."""
     from projector import dead_letters
 
-    _act(dead_letters.retry, "retried", _chosen(ids, aggregate, group, every=every), ids, as_json=json)
+    _act(
+        dead_letters.retry,
+        "retried",
+        _chosen(ids, aggregate, group, every=every),
+        ids,
+        may_find_none=every,
+        as_json=json,
+    )
 
 
 @app.command()
@@ -104,7 +111,14 @@ def discard(
     """Give dead letters up: they are never tried again. The next command on the aggregate brings its full state."""
     from projector import dead_letters
 
-    _act(dead_letters.discard, "discarded", _chosen(ids, aggregate, group, every=every), ids, as_json=json)
+    _act(
+        dead_letters.discard,
+        "discarded",
+        _chosen(ids, aggregate, group, every=every),
+        ids,
+        may_find_none=every,
+        as_json=json,
+    )
 
 
 def _act(
@@ -113,15 +127,16 @@ def _act(
     selection: "Selection",
     wanted: list[int] | None,
     *,
+    may_find_none: bool,
     as_json: bool,
 ) -> None:
     with _connected() as connection:
         changed = act(connection, selection)
     passed_over = sorted(set(wanted or ()) - set(changed))
-    if not changed:
+    if not changed and not may_find_none:
         named = f"none of {', '.join(map(str, passed_over))} is a dead letter" if passed_over else "no dead letter fits"
         fail(f"{named}: nothing was changed; `projector dead-letters list` shows those there are", USAGE)
-    text = f"{len(changed):,} message{'s' if len(changed) > 1 else ''} {done}."
+    text = f"{len(changed):,} message{'' if len(changed) == 1 else 's'} {done}."
     if passed_over:
         text += f" Passed over, for they are no dead letters: {', '.join(map(str, passed_over))}."
     print_answer(as_json, {done: changed, "passed_over": passed_over}, text)

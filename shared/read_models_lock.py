@@ -20,11 +20,18 @@ GROWTH: Final = 1.3
 GIVE_UP_SECONDS: Final = 60.0
 
 
+class ReadModelsInUseError(psycopg.errors.LockNotAvailable):
+    """Others have held the read models all the time."""
+
+    def __init__(self) -> None:
+        super().__init__("the read models were in use all the time: nothing was changed, try again")
+
+
 @contextmanager
 def alone_with_read_models(connection: psycopg.Connection) -> Iterator[None]:
     """Keep everybody else from writing the read models. `connection` is in autocommit mode.
 
-    Raises psycopg.errors.LockNotAvailable when they were in use for a minute; then nothing was done.
+    Raises ReadModelsInUseError when they were in use for a minute; then nothing was done.
     """
     attempts = Retrying(
         retry=retry_if_exception_type(psycopg.errors.LockNotAvailable),
@@ -32,9 +39,12 @@ def alone_with_read_models(connection: psycopg.Connection) -> Iterator[None]:
         stop=stop_after_delay(GIVE_UP_SECONDS),
         reraise=True,
     )
-    for attempt in attempts:
-        with attempt:
-            _lock(connection, attempt.retry_state.attempt_number)
+    try:
+        for attempt in attempts:
+            with attempt:
+                _lock(connection, attempt.retry_state.attempt_number)
+    except psycopg.errors.LockNotAvailable as error:
+        raise ReadModelsInUseError from error
     try:
         yield
     finally:

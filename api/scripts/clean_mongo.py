@@ -24,7 +24,7 @@ from shared.mongo import REFUSALS, Document, create_client, ensure_read_models, 
 from shared.outbox.departed import departed
 from shared.postgres import connect
 from shared.read_models import READ_MODELS, ReadModel, Tombstone
-from shared.read_models_lock import GIVE_UP_SECONDS, alone_with_read_models
+from shared.read_models_lock import ReadModelsInUseError, alone_with_read_models
 from shared.settings import USAGE_ERROR, Settings
 from shared.shadows import cancel_replay, drop_shadows
 
@@ -88,8 +88,8 @@ def main() -> None:
             create_client(settings, NAME) as client,
         ):
             counts = clean(connection, read_model_database(client, settings))
-    except psycopg.errors.LockNotAvailable:
-        sys.exit(f"The read models were in use for {GIVE_UP_SECONDS:.0f} s, nothing was changed: try again")
+    except ReadModelsInUseError as error:
+        sys.exit(str(error))
     except psycopg.errors.InsufficientPrivilege as error:
         sys.stderr.write(f"PostgreSQL refused, check MAINTENANCE_DATABASE_URL or DATABASE_URL: {_one_line(error)}\n")
         sys.exit(USAGE_ERROR)

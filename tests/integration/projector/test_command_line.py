@@ -16,8 +16,6 @@ from tests.fixtures.relays import Outbox, drain
 from tests.fixtures.runbook import procedure, run_procedure
 from tests.integration.projector.conftest import environment_of, run_cli
 
-NOBODY = "postgresql://kata:kata@127.0.0.1:1/kata"
-
 
 def test_the_version_is_said(settings: ProjectorSettings) -> None:
     done = run_cli(settings, "--version")
@@ -41,31 +39,6 @@ def test_status_exits_with_1_when_there_are_dead_letters(
     done = run_cli(settings, "status")
     assert done.returncode == 1
     assert done.stdout.splitlines()[0] == "backlog 0, lag 0.0 s, retrying 0, dead letters 1"
-
-
-@pytest.mark.parametrize("command", ["status", "verify", "replay"])
-def test_a_postgresql_that_is_away_is_exit_code_3_and_one_sentence(settings: ProjectorSettings, command: str) -> None:
-    done = run_cli(settings, command, DATABASE_URL=NOBODY)
-    assert done.returncode == 3
-    assert done.stderr.startswith("PostgreSQL could not be reached: OperationalError: ")
-    assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize("command", ["verify", "replay"])
-def test_a_mongodb_that_is_away_is_exit_code_3_and_one_sentence(settings: ProjectorSettings, command: str) -> None:
-    done = run_cli(settings, command, MONGO_URL="mongodb://127.0.0.1:1/?replicaSet=rs0", CONNECT_TIMEOUT_SECONDS="1")
-    assert done.returncode == 3
-    assert done.stderr.startswith("MongoDB could not be reached: ServerSelectionTimeoutError: ")
-    assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize("command", ["status", "verify", "replay"])
-def test_missing_tables_are_named_with_the_command_that_makes_them(
-    settings: ProjectorSettings, command: str, postgres_dsn: str
-) -> None:
-    done = run_cli(settings, command, DATABASE_URL=postgres_dsn)
-    assert done.returncode == 1
-    assert done.stderr == "the write model has no tables, run `alembic upgrade head`\n"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from projector.settings import ProjectorSettings
 from shared.mongo import Document
 from tests.fixtures.replica_sets import ThreeMemberSet
 from tests.fixtures.waiting import wait_until
-from tests.integration.projector.conftest import OwnServers
+from tests.integration.projector.conftest import OwnServers, run_cli
 
 Changed = Callable[..., ProjectorSettings]
 
@@ -102,6 +102,9 @@ def test_postgresql_that_gives_our_role_no_rights_to_the_tables(
     found = only(list(postgres.grant_rights(poor_role)))
     assert "may not do what a projector must" in found.cause
     assert "DELETE on outbox," in found.cause
+    refused = run_cli(poor_role, "status")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "permission denied" in refused.stderr
     grant = found.remedy.split("`")[1]
     with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as owner:
         owner.execute(grant.encode())
