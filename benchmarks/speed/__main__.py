@@ -8,6 +8,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Annotated, Any, Final
 
@@ -42,24 +43,29 @@ def bench(
         console.print(str(error))
         raise typer.Exit(2) from error
     results: list[Result] = []
+    found: Sequence[Result]
     with Servers() as servers:
         facts = {**servers.versions(), "Python": platform.python_version(), "commit": _commit()}
         facts |= {name: version(name) for name in PACKAGES}
         for benchmark in chosen:
             kept = RESULTS / f"{benchmark.name}.json"
             if kept.exists() and not (fresh or quick or names):
-                results.append(Result.from_json(json.loads(kept.read_text(encoding="utf-8"))["result"]))
-                console.print(f"{benchmark.name}: {results[-1].value}, measured before")
+                found = [Result.from_json(each) for each in json.loads(kept.read_text(encoding="utf-8"))["results"]]
+                results += found
+                for each in found:
+                    console.print(f"{each.name}: {each.value}, measured before")
                 continue
             with console.status(benchmark.name) as status:
-                result = benchmark.run(
+                found = benchmark.run(
                     benchmark, servers, Scale(quick), lambda said, b=benchmark: status.update(f"{b.name}: {said}")
                 )
-            console.print(f"{result.name}: {result.value}; target {result.target}: {result.verdict}")
-            results.append(result)
+            results += found
+            for each in found:
+                console.print(f"{each.name}: {each.value}; target {each.target}: {each.verdict}")
             if not quick:
                 RESULTS.mkdir(exist_ok=True)
-                kept.write_text(_dumped({"facts": facts, "result": result.to_json()}), encoding="utf-8")
+                measured = {"facts": facts, "results": [each.to_json() for each in found]}
+                kept.write_text(_dumped(measured), encoding="utf-8")
     sys.stdout.write(table(results) + "\n")
     if as_json:
         sys.stdout.write(json.dumps({"facts": facts, "results": [each.to_json() for each in results]}) + "\n")

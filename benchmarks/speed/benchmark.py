@@ -88,7 +88,7 @@ class Result:
         return cls(**found)
 
 
-Run = Callable[["Benchmark", Servers, Scale, Report], Result]
+Run = Callable[["Benchmark", Servers, Scale, Report], Sequence[Result]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def ratio(
 ) -> Benchmark:
     """Return the benchmark of a ratio. `sides` yields what measures ours and the other's, in `unit`."""
 
-    def run(benchmark: Benchmark, servers: Servers, scale: Scale, report: Report) -> Result:
+    def run(benchmark: Benchmark, servers: Servers, scale: Scale, report: Report) -> Sequence[Result]:
         with sides(servers, scale) as (ours, other):
             pairs = interleaved(
                 ours,
@@ -118,7 +118,7 @@ def ratio(
                 fewest=scale.fewest_rounds,
                 on_round=lambda so_far: report(str(so_far)),
             )
-        return of_pairs(benchmark, pairs, unit, notes())
+        return [of_pairs(benchmark, pairs, unit, notes())]
 
     return Benchmark(name, measures, target, run)
 
@@ -142,7 +142,9 @@ def of_pairs(benchmark: Benchmark, pairs: Sequence[Pair], unit: str, notes: Mapp
     )
 
 
-def of_figures(benchmark: Benchmark, figures: Sequence[float], notes: Mapping[str, str] | None = None) -> Result:
+def of_figures(
+    benchmark: Benchmark, figures: Sequence[float], notes: Mapping[str, str] | None = None
+) -> Sequence[Result]:
     """Return what single figures came to, judged by the lowest and the highest of them."""
     low, high = min(figures), max(figures)
     mean = sum(figures) / len(figures)
@@ -151,9 +153,8 @@ def of_figures(benchmark: Benchmark, figures: Sequence[float], notes: Mapping[st
     verdict = benchmark.target.verdict(low, high)
     aim = benchmark.target.value
     target = str(benchmark.target)
-    return Result(
-        benchmark.name, benchmark.measures, target, value, verdict, low, mean, high, aim, notes=dict(notes or {})
-    )
+    said = dict(notes or {})
+    return [Result(benchmark.name, benchmark.measures, target, value, verdict, low, mean, high, aim, notes=said)]
 
 
 def named(benchmarks: Sequence[Benchmark], names: Sequence[str]) -> Iterator[Benchmark]:

@@ -1,7 +1,7 @@
 """What does not grow: claims behind a million settled messages, a projector's memory, and all that reads and writes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
@@ -44,7 +44,7 @@ def _claim_rate(connection: psycopg.Connection, last: list[int]) -> float:
     return CLAIMED / (time.perf_counter() - begun)
 
 
-def memory(benchmark: Benchmark, servers: Servers, scale: Scale, report: Report) -> Result:
+def memory(benchmark: Benchmark, servers: Servers, scale: Scale, report: Report) -> Sequence[Result]:
     """Return the memory of a projector after a tenth of a backlog of a million, and after all of it."""
     number, found = scale.of(SETTLED), []
     with servers.store() as store:

@@ -94,7 +94,7 @@ def verifying(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure
         yield verify, lambda: number / replay(store)
 
 
-def verify_memory(benchmark: Benchmark, servers: Servers, scale: Scale, report: Report) -> Result:
+def verify_memory(benchmark: Benchmark, servers: Servers, scale: Scale, report: Report) -> Sequence[Result]:
     """Return the peak memory of `projector verify items` on all the items, over that on a tenth of them."""
     peaks: list[float] = []
     for number in (scale.of(ITEMS) // 10, scale.of(ITEMS)):

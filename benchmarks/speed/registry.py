@@ -8,6 +8,7 @@ from benchmarks.speed.history import HISTORY
 from benchmarks.speed.reading import READING
 from benchmarks.speed.rebuilding import REBUILDING
 from benchmarks.speed.starting import STARTING
+from benchmarks.speed.waking import WAKING
 from benchmarks.speed.writing import WRITING
 
-BENCHMARKS: Final[tuple[Benchmark, ...]] = (*DRAIN, *WRITING, *READING, *REBUILDING, *HISTORY, *STARTING)
+BENCHMARKS: Final[tuple[Benchmark, ...]] = (*DRAIN, *WAKING, *WRITING, *READING, *REBUILDING, *HISTORY, *STARTING)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from benchmarks.speed.benchmark import Benchmark, Report, Result, Scale, Target, of_figures
@@ -10,7 +11,7 @@ from benchmarks.speed.servers import ROOT, Servers
 from devstack.instance import Instance
 
 
-def up(benchmark: Benchmark, _: Servers, scale: Scale, report: Report) -> Result:
+def up(benchmark: Benchmark, _: Servers, scale: Scale, report: Report) -> Sequence[Result]:
     """Return the seconds from `kata up` on a warm data directory until everything answers."""
     found = []
     with Instance() as kata:
@@ -23,7 +24,7 @@ def up(benchmark: Benchmark, _: Servers, scale: Scale, report: Report) -> Result
     return of_figures(benchmark, found)
 
 
-def show_help(benchmark: Benchmark, _: Servers, scale: Scale, report: Report) -> Result:
+def show_help(benchmark: Benchmark, _: Servers, scale: Scale, report: Report) -> Sequence[Result]:
     """Return the seconds of `projector --help`."""
     found = []
     for _round in range(3 if scale.quick else 15):
