@@ -5,10 +5,20 @@ from typing import Final
 from benchmarks.speed.benchmark import Benchmark
 from benchmarks.speed.drain import DRAIN
 from benchmarks.speed.history import HISTORY
+from benchmarks.speed.peers import AGAINST_PEERS
 from benchmarks.speed.reading import READING
 from benchmarks.speed.rebuilding import REBUILDING
 from benchmarks.speed.starting import STARTING
 from benchmarks.speed.waking import WAKING
 from benchmarks.speed.writing import WRITING
 
-BENCHMARKS: Final[tuple[Benchmark, ...]] = (*DRAIN, *WAKING, *WRITING, *READING, *REBUILDING, *HISTORY, *STARTING)
+BENCHMARKS: Final[tuple[Benchmark, ...]] = (
+    *DRAIN,
+    *AGAINST_PEERS,
+    *WAKING,
+    *WRITING,
+    *READING,
+    *REBUILDING,
+    *HISTORY,
+    *STARTING,
+)
