@@ -7,7 +7,7 @@ TEST_PROCESSES ?= 3
 STAMP := .venv/.installed
 LOCK_ARGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: help setup run test check format evidence bloat chaos audit lock clean
+.PHONY: help setup run test check format evidence bench bloat chaos audit lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -48,6 +48,9 @@ format: setup  ## Let ruff format the code
 
 evidence: setup  ## Write EVIDENCE.md from running servers (needs Debian's package index; about ten minutes)
 	$(BIN)/python -m benchmarks.evidence
+
+bench: setup  ## Speed, as ratios measured in turn (NAME=drain: some; QUICK=1: a glance), written for EVIDENCE.md
+	$(BIN)/python -m benchmarks.speed $(NAME) $(if $(QUICK),--quick)
 
 bloat: setup  ## Settle a million messages under a long transaction, and write what each statement then costs for EVIDENCE.md
 	$(BIN)/python -m benchmarks.bloat

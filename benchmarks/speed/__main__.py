@@ -17,10 +17,9 @@ from rich.console import Console
 
 from benchmarks.speed.benchmark import Result, Scale, named
 from benchmarks.speed.registry import BENCHMARKS
-from benchmarks.speed.report import table
+from benchmarks.speed.report import RESULTS, table, write_section
 from benchmarks.speed.servers import ROOT, Servers
 
-RESULTS: Final = ROOT / "benchmarks" / "results"
 PACKAGES: Final = ("fastapi", "uvicorn", "sqlalchemy", "psycopg", "pymongo")
 
 
@@ -66,6 +65,8 @@ def bench(
                 RESULTS.mkdir(exist_ok=True)
                 measured = {"facts": facts, "results": [each.to_json() for each in found]}
                 kept.write_text(_dumped(measured), encoding="utf-8")
+    if not quick:
+        write_section([benchmark.name for benchmark in BENCHMARKS])
     sys.stdout.write(table(results) + "\n")
     if as_json:
         sys.stdout.write(json.dumps({"facts": facts, "results": [each.to_json() for each in results]}) + "\n")
