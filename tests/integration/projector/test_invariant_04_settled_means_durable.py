@@ -85,6 +85,8 @@ def test_a_write_that_no_majority_confirmed_keeps_its_message(
         with pytest.raises(PyMongoError) as caught:
             relay.run_once()
         assert len(outbox.ids()) == 1
+        assert outbox.failures() == []
+        assert connection.execute("SELECT attempts FROM outbox").fetchone() == (0,)
         assert isinstance(caught.value, BulkWriteError) == ("writeConcernError" in failure)
 
         counts = drain(relay)
