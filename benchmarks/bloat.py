@@ -4,7 +4,6 @@ A session that began before pins the horizon: no vacuum may remove what was dele
 stays in the table and in its indexes. The statements are the product's own; EXPLAIN counts the pages they touch.
 """
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Final
 import psycopg
 from bson import encode
 
+from devstack.applications import inherited_environment
 from devstack.postgres import Postgres
 from devstack.scratch import scratch_directory
 from projector import outbox
@@ -126,7 +126,7 @@ def table(found: Mapping[int, Touched]) -> str:
 def main() -> None:
     """Measure on a server of its own and write the table."""
     with scratch_directory() as directory, Postgres.start(directory / "postgres") as postgres:
-        environment = {**os.environ, "DATABASE_URL": postgres.dsn}
+        environment = inherited_environment({"DATABASE_URL": postgres.dsn, "MIGRATION_DATABASE_URL": ""})
         subprocess.run([sys.executable, "-m", "alembic", "upgrade", "head"], cwd=ROOT, env=environment, check=True)
         RESULT.write_text(table(measure(postgres.dsn, SIZES)) + "\n", encoding="utf-8")
     sys.stderr.write(f"{RESULT.relative_to(ROOT)} is written\n")

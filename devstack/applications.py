@@ -13,6 +13,8 @@ from devstack.layout import CHECKOUT
 from devstack.ports import HIGHEST_PORT, HOST, free_ports, is_free
 
 DATABASE = "kata"  # in both servers
+# What else can say where a store is. Set by the caller, they lead to his own, which is none of our business.
+ELSEWHERE = ("MIGRATION_DATABASE_URL", "MAINTENANCE_DATABASE_URL", "MAINTENANCE_MONGO_URL")
 MIGRATE = (sys.executable, "-m", "alembic", "upgrade", "head")
 
 
@@ -41,8 +43,9 @@ def projector(number: int, port: int) -> Application:
 
 
 def connection_environment(postgres_dsn: str, mongo_uri: str) -> dict[str, str]:
-    """Where the stores are, in the names that all our programs read."""
-    return {"DATABASE_URL": postgres_dsn, "MONGO_URL": mongo_uri, "MONGO_DATABASE": DATABASE}
+    """Where the stores are, in the names that all our programs read; these and no others, also for special commands."""
+    stores = {"DATABASE_URL": postgres_dsn, "MONGO_URL": mongo_uri, "MONGO_DATABASE": DATABASE}
+    return {**stores, **dict.fromkeys(ELSEWHERE, "")}
 
 
 def inherited_environment(overruling: Mapping[str, str]) -> dict[str, str]:

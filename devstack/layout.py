@@ -44,6 +44,11 @@ class Layout:
         return self.root / "mongod"
 
     @property
+    def roles(self) -> Path:
+        """The passwords of the roles that the processes work under, a file each."""
+        return self.root / "roles"
+
+    @property
     def logs(self) -> Path:
         """One file per process."""
         return self.root / "logs"

@@ -33,11 +33,11 @@ SMALL = (
 )  # fmt: skip
 
 
-def uri(port: int, password: str | None) -> str:
+def uri(port: int, password: str | None, *, user: str = USER) -> str:
     """The way in to the server on this port; without a password when it was made without."""
     if password is None:
         return f"mongodb://{HOST}:{port}/?replicaSet={NAME}"
-    return f"mongodb://{USER}:{password}@{HOST}:{port}/?replicaSet={NAME}&authSource=admin"
+    return f"mongodb://{user}:{password}@{HOST}:{port}/?replicaSet={NAME}&authSource=admin"
 
 
 def nothing() -> None:

@@ -39,9 +39,9 @@ SETTINGS = {
 }
 
 
-def dsn(port: int, password: str, database: str) -> str:
-    """The superuser's way to a database of the server on this port."""
-    return f"postgresql://{USER}:{password}@{HOST}:{port}/{database}"
+def dsn(port: int, password: str, database: str, *, user: str = USER) -> str:
+    """The way to a database of the server on this port, the superuser's unless said otherwise."""
+    return f"postgresql://{user}:{password}@{HOST}:{port}/{database}"
 
 
 class OldSessionsError(ServerError):

@@ -1,4 +1,4 @@
-"""Everything that one instance runs: databases, migrations, API, projectors; stopped backwards.
+"""Everything that one instance runs: databases, migrations, roles, API, projectors; stopped backwards.
 
 What can start at the same time does: mongod elects itself while PostgreSQL starts and migrates. At the end
 the API stops first, so that the projectors drain what it has committed, and the databases last, both at once.
@@ -6,7 +6,7 @@ the API stops first, so that the projectors drain what it has committed, and the
 
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from devstack.addresses import Addresses
 from devstack.applications import (
@@ -23,6 +23,7 @@ from devstack.layout import CHECKOUT, Layout
 from devstack.mongod import Mongod
 from devstack.postgres import Postgres
 from devstack.reporter import Reporter
+from devstack.roles import MAKE_ROLES, connections_as, passwords
 from devstack.service import Service
 from devstack.state import InstanceState, ProcessRecord, State
 from devstack.waiting import wait_until
@@ -42,7 +43,7 @@ class Stack:
         self._supervisor = supervisor
         self._mongod: Mongod | None = None
         self._postgres: Postgres | None = None
-        self._migrations: Child | None = None
+        self._preparation: Child | None = None
         self._services: list[Service] = []
         self._written: InstanceState | None = None
 
@@ -55,12 +56,18 @@ class Stack:
         self._write_state(State.STARTING)
         check()
         ensure_database(self._postgres.dsn, DATABASE)
-        connections = connection_environment(self._postgres.dsn_of(DATABASE), self._mongod.uri)
-        self._migrations = self._begin_migrations(connections)
+        administrator = connection_environment(self._postgres.dsn_of(DATABASE), self._mongod.uri)
+        self._reporter.step("Migrating the database")
+        migrations = self._begin("migrations", MIGRATE, administrator)
         self._mongod.wait_ready(check)
-        self._finish_migrations(self._migrations, check)
+        self._finish(migrations, check)
+        # Afterwards, for PostgreSQL is ready before mongod: whoever migrates, tables go to the role that owns them.
+        self._reporter.step("Making the roles that the processes work under")
+        self._finish(self._begin("roles", MAKE_ROLES, {**administrator, **passwords(self._layout)}), check)
         self._reporter.step("Starting the API and the projectors")
+        ports = self._postgres.port, self._mongod.port
         for application in applications:
+            connections = connections_as(self._layout, application.role, *ports)
             service = Service(application, connections, self._layout.log(application.name))
             service.start(time.monotonic())
             self._services.append(service)
@@ -69,7 +76,7 @@ class Stack:
             self._wait_for(service, check)
         self._write_state(State.RUNNING)
         urls = [service.url for service in self._services]
-        return Addresses(urls[0], urls[1], tuple(urls[1:]), connections["DATABASE_URL"], connections["MONGO_URL"])
+        return Addresses(urls[0], urls[1], tuple(urls[1:]), administrator["DATABASE_URL"], administrator["MONGO_URL"])
 
     def look(self) -> float:
         """Restart what ended and return after how many seconds to look again.
@@ -90,8 +97,8 @@ class Stack:
     def stop(self) -> None:
         """Stop whatever was started. Returns when all of it is gone."""
         self._write_state(State.STOPPING)
-        if self._migrations:
-            self._migrations.kill()
+        if self._preparation:
+            self._preparation.kill()
         api, projectors = self._services[:1], self._services[1:]
         _stop_together([service.child for service in api], *DRAINING)
         _stop_together([service.child for service in projectors], *DRAINING)
@@ -102,28 +109,28 @@ class Stack:
         if self._mongod:
             self._mongod.stop()
 
-    def _begin_migrations(self, connections: dict[str, str]) -> Child:
-        self._reporter.step("Migrating the database")
-        return Child.start(
-            "migrations",
-            MIGRATE,
-            log=self._layout.log("migrations"),
-            environment=inherited_environment(connections),
+    def _begin(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Child:
+        """Start what has to be done before anything serves."""
+        self._preparation = Child.start(
+            name,
+            command,
+            log=self._layout.log(name),
+            environment=inherited_environment(environment),
             death_signal=signal.SIGKILL,
             directory=CHECKOUT,
         )
+        return self._preparation
 
-    def _finish_migrations(self, migrations: Child, check: Callable[[], object]) -> None:
+    def _finish(self, child: Child, check: Callable[[], object]) -> None:
+        """Wait for its end. Raises ServerError."""
+
         def ended() -> bool:
             check()
-            return migrations.exit_code is not None
+            return child.exit_code is not None
 
-        wait_until(ended, seconds=READY_SECONDS, failure=f"The migrations hang: see {migrations.log}.")
-        if migrations.exit_code != 0:
-            message = (
-                f"The migrations failed with exit code {migrations.exit_code}: {migrations.last_words()}"
-                f" ({migrations.log})."
-            )
+        wait_until(ended, seconds=READY_SECONDS, failure=f"The {child.name} hang: see {child.log}.")
+        if child.exit_code != 0:
+            message = f"The {child.name} failed with exit code {child.exit_code}: {child.last_words()} ({child.log})."
             raise ServerError(message)
 
     def _wait_for(self, service: Service, check: Callable[[], object]) -> None:

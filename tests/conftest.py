@@ -1,8 +1,11 @@
 """Fixtures live in tests/fixtures, a module a subject; tests use real servers."""
 
+import os
 import signal
 
 import pytest
+
+from devstack.applications import ELSEWHERE
 
 pytest_plugins = [
     "tests.fixtures.servers",
@@ -19,7 +22,14 @@ pytest_plugins = [
 
 
 def pytest_configure() -> None:
-    """Let tests interrupt what they start: a shell that runs the suite in the background has SIGINT ignored."""
+    """Keep whoever runs the tests out of them.
+
+    Tests interrupt what they start, and a shell that runs the suite in the background has SIGINT ignored. And what they
+    migrate and empty must not be what he has set for these commands.
+    """
+    for name in ELSEWHERE:
+        os.environ.pop(name, None)
+        os.environ.pop(f"{name}_FILE", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # What is ignored stays ignored in children; what is handled is back at its default there.
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -16,8 +16,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 DOCKERFILES = ["Dockerfile.api", "Dockerfile.projector"]
+ROLES = ("MIGRATION", "API", "PROJECTOR", "MAINTENANCE")
 DATABASES = {"postgres", "mongo"}
-OURS = {"api", "projector", "migrate"}
+ONE_SHOT = {"roles", "migrate"}
+OURS = {"api", "projector", *ONE_SHOT}
 LONG_RUNNING = {*DATABASES, "api", "projector"}
 
 
@@ -108,12 +110,35 @@ class TestCompose:
         assert check["timeout"]
         assert services[name]["restart"] == "unless-stopped"
 
-    def test_the_migration_runs_once_after_postgres_is_healthy(self, services: dict[str, Any]) -> None:
-        migrate = services["migrate"]
+    def test_the_roles_are_made_once_both_databases_are_healthy_and_the_migration_runs_after_that(
+        self, services: dict[str, Any]
+    ) -> None:
+        roles, migrate = services["roles"], services["migrate"]
+        assert roles["command"] == ["python", "api/scripts/roles.py"]
         assert migrate["command"] == ["alembic", "upgrade", "head"]
-        assert migrate["restart"] == "no"
-        assert migrate["build"] == services["api"]["build"]
-        assert migrate["depends_on"]["postgres"]["condition"] == "service_healthy"
+        assert {name: how["condition"] for name, how in roles["depends_on"].items()} == dict.fromkeys(
+            DATABASES, "service_healthy"
+        )
+        assert migrate["depends_on"]["roles"]["condition"] == "service_completed_successfully"
+        for service in (roles, migrate):
+            assert service["restart"] == "no"
+            assert service["build"] == services["api"]["build"]
+
+    def test_each_process_is_told_its_own_role_and_the_administrators_are_told_to_nobody_who_serves(self) -> None:
+        passwords = {f"{name}_PASSWORD": f"{name.lower()}secret" for name in (*ROLES, "POSTGRES", "MONGO")}
+        told = json.loads(compose_config("--format", "json", **passwords))["services"]
+        logins = {name: set(re.findall(r"//(\w+):(\w+)@", json.dumps(told[name]["environment"]))) for name in OURS}
+        of = {role: (f"kata_{role.lower()}", f"{role.lower()}secret") for role in ROLES}
+        assert logins == {
+            "roles": {("kata", "postgressecret"), ("kata", "mongosecret")},
+            "migrate": {of["MIGRATION"]},
+            "api": {of["API"], of["MIGRATION"], of["MAINTENANCE"]},
+            "projector": {of["PROJECTOR"], of["MAINTENANCE"]},
+        }
+        assert all(told["roles"]["environment"][f"{role}_PASSWORD"] == of[role][1] for role in ROLES)
+        # Not on a command line, which everybody on the machine can list.
+        listed = [[each.get(part) for part in ("command", "entrypoint", "healthcheck")] for each in told.values()]
+        assert "secret" not in json.dumps(listed)
 
     def test_no_two_builds_export_the_same_tag(self, services: dict[str, Any]) -> None:
         # Compose exports them side by side, and the loser of that race fails the first `up --build` of a checkout.

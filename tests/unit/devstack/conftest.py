@@ -12,7 +12,7 @@ import pytest
 
 from devstack.layout import CHECKOUT
 from devstack.scratch import scratch_directory
-from tests.unit.devstack.stand_in import APPLICATION, MIGRATIONS, StandIn
+from tests.unit.devstack.stand_in import APPLICATION, MIGRATIONS, ROLES, StandIn
 
 
 @pytest.fixture
@@ -31,9 +31,10 @@ def stand_in(directory: Path) -> Iterator[StandIn]:
     for package, module, source in (
         ("alembic", "__main__", MIGRATIONS),
         ("api", "main", APPLICATION),
+        ("api/scripts", "roles", ROLES),
         ("projector", "cli", APPLICATION),
     ):
-        (checkout / package).mkdir()
+        (checkout / package).mkdir(exist_ok=True)
         (checkout / package / "__init__.py").touch()
         (checkout / package / f"{module}.py").write_text(source)
     kata = StandIn(checkout)

@@ -15,6 +15,8 @@ SECONDS = 60.0
 
 MIGRATIONS = "import pathlib, sys; sys.exit(pathlib.Path('migrations-fail').exists() and 'no such revision')\n"
 
+ROLES = "import pathlib, sys; sys.exit(pathlib.Path('roles-fail').exists() and 'refused')\n"
+
 APPLICATION = """
 import http.server, os, pathlib, sys
 

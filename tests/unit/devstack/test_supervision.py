@@ -10,6 +10,8 @@ import psycopg
 import pytest
 from pymongo import MongoClient
 
+from devstack.addresses import without_login
+from devstack.applications import ELSEWHERE
 from tests.unit.devstack.stand_in import StandIn, environment_of, eventually, is_gone
 
 
@@ -44,13 +46,19 @@ def test_the_last_line_of_up_says_where_everything_is(stand_in: StandIn) -> None
         assert client.admin.command("hello")["isWritablePrimary"]
     (api,) = stand_in.pids("api")
     environment = environment_of(api)
-    assert environment["DATABASE_URL"] == addresses["postgres"]
-    assert (environment["MONGO_URL"], environment["MONGO_DATABASE"]) == (addresses["mongo"], "kata")
+    for server, variable in (("postgres", "DATABASE_URL"), ("mongo", "MONGO_URL")):
+        assert without_login(environment[variable]) == without_login(addresses[server])
+        assert environment[variable] != addresses[server], "nobody works as the administrator"
+        assert f"//kata_api:{(stand_in.data / 'roles' / 'api').read_text().strip()}@" in environment[variable]
+    assert environment["MONGO_DATABASE"] == "kata"
+    assert [environment[name] for name in ELSEWHERE] == ["", "", ""]
 
 
 def test_only_up_json_shows_the_passwords(stand_in: StandIn) -> None:
     up = stand_in.run("up", "--detach")
-    passwords = [(stand_in.data / server / "password").read_text().strip() for server in ("postgres", "mongod")]
+    files = [*stand_in.data.glob("*/password"), *(stand_in.data / "roles").iterdir()]
+    passwords = [file.read_text().strip() for file in files]
+    assert len(passwords) == 6
     shown = [up.stdout, up.stderr, stand_in.run("status").stdout, stand_in.run("status", "--json").stdout]
     shown += [Path(f"/proc/{pid}/cmdline").read_text() for pid in stand_in.pids()]
     shown += [log.read_text() for log in (stand_in.data / "logs").iterdir()]
@@ -179,6 +187,13 @@ def test_migrations_that_fail_are_told_with_their_last_words(stand_in: StandIn) 
     up = stand_in.run("up", "--detach")
     assert up.returncode == 3
     assert up.stderr.startswith("kata: The migrations failed with exit code 1: no such revision (")
+
+
+def test_roles_that_cannot_be_made_are_told_with_their_last_words(stand_in: StandIn) -> None:
+    (stand_in.checkout / "roles-fail").touch()
+    up = stand_in.run("up")
+    assert up.returncode == 3
+    assert up.stderr.startswith("kata: The roles failed with exit code 1: refused (")
     assert stand_in.run("status").returncode == 1
 
 
