@@ -12,6 +12,7 @@ from pymongo.database import Database
 from sqlalchemy.engine import make_url
 
 from api.settings import ApiSettings
+from projector import relay as relay_module
 from projector.process import Projector
 from projector.relay import Relay
 from projector.settings import ProjectorSettings
@@ -102,9 +103,12 @@ def test_a_read_with_a_token_costs_one_statement_and_one_without_none(
 @pytest.fixture
 def counted_relay(
     settings: ProjectorSettings, traffic: PostgresTraffic, make_relay: Callable[..., Any],
-    watch: Callable[[], Watched], database_url: str, outbox: Outbox,
+    watch: Callable[[], Watched], database_url: str, outbox: Outbox, monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[[], tuple[Counted, list[str]]]]:  # fmt: skip
     """Steps a relay once; returns what it cost PostgreSQL, and the commands that MongoDB got."""
+    # What comes by the clock, at most once a second, comes not.
+    monkeypatch.setattr(relay_module, "DUE_SECONDS", 600.0)
+    monkeypatch.setattr(relay_module, "HEARTBEAT_SECONDS", 600.0)
     database, commands = watch()
     url = type(settings.database_url)(through(database_url, traffic))
     with ExitStack() as stack:
