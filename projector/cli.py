@@ -13,6 +13,7 @@ import typer
 
 from projector import cli_dead_letters
 from projector.cli_answers import FINDING, INTERRUPTED, USAGE, Json, fail, print_answer, reporting_faults
+from shared.read_models import READ_MODELS
 
 app = typer.Typer(
     name="projector",
@@ -26,13 +27,6 @@ app = typer.Typer(
 app.add_typer(cli_dead_letters.app, name="dead-letters")
 
 
-class ReadModelName(Enum):
-    """The read models as the command line names them."""
-
-    USERS = "users"
-    ITEMS = "items"
-
-
 class ScopeName(Enum):
     """What a token may be good for, as the command line names it."""
 
@@ -44,7 +38,22 @@ class ScopeName(Enum):
 # An id is a bigint.
 TOO_LARGE = 2**63
 
-ReadModelArgument = Annotated[ReadModelName | None, typer.Argument(help="Only this one.", show_default="both")]
+# As the command line names the read models: by the tables whose rows they show.
+READ_MODELS_BY_TABLE = {read_model.table: read_model.aggregate_type for read_model in READ_MODELS}
+
+
+def _known(name: str | None) -> str | None:
+    if name is not None and name not in READ_MODELS_BY_TABLE:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(READ_MODELS_BY_TABLE)}")
+    return name
+
+
+ReadModelArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="Only this one.", show_default="all", metavar=f"[{'|'.join(READ_MODELS_BY_TABLE)}]", callback=_known
+    ),
+]
 
 
 def main() -> None:
@@ -124,8 +133,8 @@ def replay(
             wanted = _ids(ids)
             (aggregate_type,) = _aggregate_types(read_model)
             sent = replay_run.replay_ids(aggregate_type, wanted)
-            text = f"Sent {sent:,} messages for {len(wanted):,} {read_model.value}: the relay rewrites them."
-            print_answer(json, {read_model.value: len(wanted), "messages": sent}, text)
+            text = f"Sent {sent:,} messages for {len(wanted):,} {read_model}: the relay rewrites them."
+            print_answer(json, {read_model: len(wanted), "messages": sent}, text)
         else:
             totals = replay_run.replay(_aggregate_types(read_model), rate, take_back=take_back)
             counts = ", ".join(f"{count:,} {name}" for name, count in totals.items())
@@ -216,8 +225,8 @@ def doctor(*, json: Json = False) -> None:
         sys.exit(FINDING)
 
 
-def _aggregate_types(read_model: ReadModelName | None) -> tuple[str, ...]:
-    return tuple(name.value.removesuffix("s") for name in ([read_model] if read_model else ReadModelName))
+def _aggregate_types(read_model: str | None) -> tuple[str, ...]:
+    return (READ_MODELS_BY_TABLE[read_model],) if read_model else tuple(READ_MODELS_BY_TABLE.values())
 
 
 def _ids(text: str) -> list[int]:
