@@ -99,6 +99,12 @@ def test_no_sample_is_taken_of_what_two_versions_write(
     assert [verification.aggregate_type for verification, _ in sampler.run_once()] == ["user"]
 
 
+def test_a_read_model_that_somebody_dropped_is_sampled(user: int, sampler: Sampler, shown: ReadModels) -> None:
+    shown.collection("user").drop()
+    (users, _), _ = sampler.run_once()
+    assert users.missing == 1
+
+
 def test_a_sample_only_reads_documents_and_only_windows_of_them(
     rows: Rows, shown: ReadModels, sampling: ProjectorSettings, watch: Callable[[], Watched]
 ) -> None:
