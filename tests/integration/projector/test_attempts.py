@@ -71,9 +71,12 @@ def test_a_message_that_ends_the_process_is_a_dead_letter_after_a_few_restarts_a
 ) -> None:
     users = range(DEADLY - 5, DEADLY + 6)
     ids = {user_id: outbox.user(user_id) for user_id in users}
-    sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'kata-projector%'"
+    sessions = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name LIKE 'kata-projector%'"
+    )
     deaths = 0
-    while True:
+    while deaths <= LIVES + 1:
         projector = start_projector(module=MODULE)
         ended = projector.process.poll
         wait_until(lambda: ended() is not None or outbox.ids() == [], "it dies, or gets through", 60)  # noqa: B023 - called at once
@@ -141,7 +144,10 @@ def test_an_attempt_that_a_fault_ended_does_not_count_for_a_suspect_either(
     outbox.append("user", 7, 1, "created", {})
     database, commands = watch()
     second = make_lane("second", database)
-    kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'second'"
+    kill = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'second'"
+    )
     for _ in range(LIVES + 1):
         # While it looks whether the read model is newer than what failed.
         commands.before_next("find", "users_read", lambda: postgres.execute(kill))

@@ -128,7 +128,10 @@ def test_an_interrupted_command_is_130_wherever_it_waits(
             )
             for command in commands
         ]  # fmt: skip
-        waiting = "SELECT count(DISTINCT application_name) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        waiting = (
+            "SELECT count(DISTINCT pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
         with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as watcher:
             wait_until(lambda: watcher.execute(waiting).fetchone() == (len(commands),), "all of them wait", 60)
         for process in processes:
