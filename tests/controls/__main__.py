@@ -1,8 +1,8 @@
 """`make controls`: take every guard away in turn and see that its tests notice."""
 
+import asyncio
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
@@ -11,42 +11,43 @@ import psycopg
 import typer
 from sqlalchemy.engine import make_url
 
-from tests.controls.catalogue import CONTROLS
-from tests.controls.control import Control
+from tests.controls.catalogue import controls
+from tests.controls.control import Control, RottenControlError
 from tests.controls.report import table
-from tests.controls.trial import Trial, copy_of_the_tree, run, without_guard
+from tests.controls.trial import Trial, copy_of, run, without_guard
 from tests.fixtures.databases import ROOT, alembic
 from tests.fixtures.servers import running_servers
 
 RESULT: Final = ROOT / "benchmarks" / "evidence" / "controls.md"
 TEMPLATE: Final = "controls_template"
+CPUS: Final = os.cpu_count() or 1
+
+Names = Annotated[list[str] | None, typer.Argument(help="Those whose guards' names contain one of these; else all")]
+ListThem = Annotated[bool, typer.Option("--list", help="List the controls, and end")]
+Times = Annotated[int, typer.Option(help="How often each guard is taken away", min=1)]
+Jobs = Annotated[int, typer.Option(help="How many at the same time", min=1)]
 
 
-def main(
-    names: Annotated[list[str] | None, typer.Argument(help="Controls whose names contain one of these; else all")] = None,
-    *,
-    list_them: Annotated[bool, typer.Option("--list", help="List the controls, and end")] = False,
-    times: Annotated[int, typer.Option(help="How often each guard is taken away", min=1)] = 1,
-    jobs: Annotated[int, typer.Option(help="How many at the same time", min=1)] = os.cpu_count() or 1,
-) -> None:
-    """Take guards away, one at a time, each in a copy of the tree, and see that the tests notice."""
-    chosen = [control for control in CONTROLS if not names or any(name in control.guard for name in names)]
+def main(names: Names = None, *, list_them: ListThem = False, times: Times = 1, jobs: Jobs = CPUS) -> None:
+    """Take guards away, one at a time, each in a copy of the tree, and see that their tests notice."""
+    chosen = [control for control in controls() if not names or any(name in control.guard for name in names)]
     if list_them:
         for control in chosen:
             typer.echo(f"{control.guard}: without it, {control.without}")
         return
-    with servers() as environment, ThreadPoolExecutor(jobs) as pool:
-        _expect_green(chosen, environment)
-        trials = {control: [pool.submit(without_guard, control, environment) for _ in range(times)] for control in chosen}
-        good = [_judged(control, [trial.result() for trial in trials[control]]) for control in chosen]
-    if not all(good):
-        typer.echo(f"{good.count(False)} of {len(chosen)} guards can be taken away unnoticed", err=True)
+    # All of them on the tree as it is now, whatever is edited meanwhile.
+    with copy_of(ROOT) as source, servers() as environment:
+        _expect_texts(chosen, source)
+        asyncio.run(_expect_green(chosen, source, environment))
+        trials = asyncio.run(_take_away(chosen, source, environment, times, jobs))
+    unnoticed = [control for control in chosen if any(trial.missed(control) for trial in trials[control])]
+    if unnoticed:
+        _say(f"{len(unnoticed)} of {len(chosen)} guards can be taken away unnoticed")
         raise typer.Exit(1)
-    typer.echo(f"{len(chosen)} guards were taken away, {times} times each, and it was always noticed", err=True)
+    _say(f"{len(chosen)} guards were taken away, {times} times each, and it was always noticed")
     if not names:
-        found = {control: trials[control][0].result() for control in chosen}
-        RESULT.write_text(table(found, times) + "\n", encoding="utf-8")
-        typer.echo(f"{RESULT.relative_to(ROOT)} is written", err=True)
+        RESULT.write_text(table({control: trials[control][0] for control in chosen}, times), encoding="utf-8")
+        _say(f"{RESULT.relative_to(ROOT)} is written")
 
 
 @contextmanager
@@ -59,23 +60,51 @@ def servers() -> Iterator[Mapping[str, str]]:
         yield {"TEST_DATABASE_URL": postgres, "TEST_MONGO_URL": mongo, "TEST_TEMPLATE": TEMPLATE}
 
 
-def _expect_green(controls: Sequence[Control], environment: Mapping[str, str]) -> None:
-    tests = sorted({test for control in controls for test in control.tests})
-    typer.echo(f"{len(tests)} tests with every guard in place ...", err=True)
-    with copy_of_the_tree() as tree:
-        disturbed = run(tree, tests, environment).disturbed(tests)
-    if disturbed:
-        typer.echo("these are not green:\n" + "\n".join(disturbed), err=True)
+def _expect_texts(chosen: Sequence[Control], source: Path) -> None:
+    try:
+        for control in chosen:
+            with copy_of(source) as tree:
+                control.remove_guard(tree)
+    except RottenControlError as error:
+        _say(f"{control.guard}: {error}")
+        raise typer.Exit(1) from error
+
+
+async def _expect_green(chosen: Sequence[Control], source: Path, environment: Mapping[str, str]) -> None:
+    tests = sorted({test for control in chosen for test in control.noticed_by})
+    _say(f"{len(tests)} tests with every guard in place ...")
+    with copy_of(source) as tree:
+        trial = await run(tree, tests, environment)
+    if disturbed := trial.disturbed(tests):
+        _say("\n".join([trial.output, "these are not green:", *disturbed]))
         raise typer.Exit(1)
 
 
-def _judged(control: Control, trials: Sequence[Trial]) -> bool:
-    """Say what came out, and return whether all of it is as it must be."""
-    missed = [missed for trial in trials for missed in trial.missed(control)]
-    typer.echo(f"{'UNNOTICED' if missed else 'noticed'}  {control.guard}", err=True)
-    for line in missed:
-        typer.echo(f"    {line}", err=True)
-    return not missed
+async def _take_away(
+    chosen: Sequence[Control], source: Path, environment: Mapping[str, str], times: int, jobs: int
+) -> Mapping[Control, Sequence[Trial]]:
+    free = asyncio.Semaphore(jobs)
+    done: dict[Control, list[Trial]] = {control: [] for control in chosen}
+
+    async def take_away(control: Control) -> None:
+        async with free:
+            trial = await without_guard(control, source, environment)
+        done[control].append(trial)
+        missed = trial.missed(control)
+        number = sum(map(len, done.values()))
+        _say(f"[{number}/{len(chosen) * times}] {'NOT NOTICED' if missed else 'noticed'}: {control.guard}")
+        for line in missed:
+            _say(f"    {line}")
+
+    async with asyncio.TaskGroup() as group:
+        for control in chosen:
+            for _ in range(times):
+                group.create_task(take_away(control))
+    return done
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
 
 
 if __name__ == "__main__":

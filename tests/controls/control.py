@@ -1,6 +1,6 @@
 """What a control is: a guard, how it is taken away, and which tests must notice."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,22 +29,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Control:
-    """A guard that is taken away. Of every test named at least one case must fail, by an assertion of its own.
+    """A guard that is taken away. Of every test in `noticed_by` at least one case must fail, by an assertion.
 
-    `serves` is the invariant of DESIGN that the guard is for, `without` what the product does once it is gone.
-    `noticed_by` maps files to names of tests.
+    `serves` is what the guard is for: an invariant, by its number, or a promise. `without` says what the product does
+    once the guard is gone.
     """
 
     guard: str
     serves: str
     without: str
     changes: Sequence[Change]
-    noticed_by: Mapping[str, Sequence[str]]
-
-    @property
-    def tests(self) -> list[str]:
-        """The node ids of the tests that must notice."""
-        return [f"{file}::{name}" for file, names in self.noticed_by.items() for name in names]
+    noticed_by: Sequence[str]
 
     def remove_guard(self, tree: Path) -> None:
         """Take the guard away in `tree`. Raises RottenControlError."""

@@ -1,28 +1,33 @@
-"""The table of EVIDENCE.md."""
+"""What EVIDENCE.md shows of the controls."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
 
 from tests.controls.control import Control
 from tests.controls.trial import Trial
 
-LONGEST = 160
+LONGEST: Final = 160
+HEADER: Final = ("guard", "for", "without it", "noticed by", "whose assertion fails")
 
 
 def table(found: Mapping[Control, Trial], times: int) -> str:
-    """Return a Markdown table: a row for each control, with the first of its tests and how that failed."""
-    rows = [["guard", "serves", "without it", "noticed by", "which then fails"], ["---"] * 5]
-    for control, trial in found.items():
-        noticed = [(test, trial.assertion(test) or "") for test in control.tests]
-        rows.append(
-            [
-                control.guard,
-                control.serves,
-                control.without,
-                "<br>".join(_link(test) for test, _ in noticed),
-                _in_one_line(noticed[0][1]),
-            ]
-        )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    """Return a Markdown table with a row for each control, and how its first test failed."""
+    rows = [HEADER, ["---"] * len(HEADER), *(_row(control, trial) for control, trial in found.items())]
+    said = f"{len(found)} guards, each taken away {times} times; every test named noticed every time."
+    return "\n".join([said, "", *(f"| {' | '.join(row)} |" for row in rows), ""])
+
+
+def _row(control: Control, trial: Trial) -> list[str]:
+    files = dict.fromkeys(change.path for change in control.changes)
+    where = ", ".join(f"[{Path(file).name}]({file})" for file in files)
+    return [
+        f"{control.guard} ({where})",
+        control.serves,
+        control.without,
+        "<br>".join(_link(test) for test in control.noticed_by),
+        _in_one_line(trial.assertion(control.noticed_by[0]) or ""),
+    ]
 
 
 def _link(test: str) -> str:
@@ -32,4 +37,4 @@ def _link(test: str) -> str:
 
 def _in_one_line(error: str) -> str:
     text = error.removeprefix("AssertionError: ").replace("|", "\\|").replace("`", "'")
-    return f"`{text if len(text) <= LONGEST else text[:LONGEST] + '...'}`"
+    return f"`{text if len(text) <= LONGEST else text[:LONGEST] + ' ...'}`"

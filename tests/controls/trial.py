@@ -1,12 +1,13 @@
 """A trial: tests run in a copy of the tree, by a pytest of its own, and what came out."""
 
+import asyncio
 import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.controls.control import Control
-from tests.fixtures.databases import ROOT
 
 # What is generated, and what is no part of the project.
 LEFT_OUT: Final = shutil.ignore_patterns(".*", "__pycache__", "htmlcov", "*.egg-info")
@@ -33,7 +33,7 @@ class Trial:
 
     def missed(self, control: Control) -> list[str]:
         """Return those of the control's tests that did not notice, each with the reason."""
-        return [f"{test}: {self._reason(test)}" for test in control.tests if self.assertion(test) is None]
+        return [f"{test}: {self._reason(test)}" for test in control.noticed_by if self.assertion(test) is None]
 
     def assertion(self, test: str) -> str | None:
         """Return the assertion by which a case of this test noticed that something is wrong, else None."""
@@ -74,40 +74,41 @@ def _is_noticed(outcome: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def copy_of_the_tree() -> Iterator[Path]:
-    """Yield a copy of the checkout to change at will."""
+def copy_of(source: Path) -> Iterator[Path]:
+    """Yield a copy of a tree, to change at will."""
     with tempfile.TemporaryDirectory(prefix="kata-control-") as directory:
         tree = Path(directory) / "tree"
-        shutil.copytree(ROOT, tree, ignore=LEFT_OUT)
+        shutil.copytree(source, tree, ignore=LEFT_OUT)
         yield tree
 
 
-def run(tree: Path, tests: Sequence[str], servers: Mapping[str, str]) -> Trial:
+async def run(tree: Path, tests: Sequence[str], servers: Mapping[str, str]) -> Trial:
     """Run the tests as they are in `tree`, on these servers."""
     outcomes = tree / "outcomes.jsonl"
     plugins = ["-p", "no:cacheprovider", "-p", "pytest_timeout", "-p", "tests.controls.recorder"]
     options = ["-q", "--tb=short", f"--timeout={TEST_SECONDS}", f"--outcomes={outcomes}"]
     # Nothing else is loaded: a process for each trial shall start fast.
     environment = os.environ | servers | {"PYTHONPATH": str(tree), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *plugins, *options, *tests],
-        cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "pytest", *plugins, *options, *tests,
+        cwd=tree, env=environment, stdout=PIPE, stderr=STDOUT, start_new_session=True,
     )  # fmt: skip
     try:
-        output, _ = process.communicate(timeout=TRIAL_SECONDS)
-    except subprocess.TimeoutExpired as expired:
-        output = f"ended after {TRIAL_SECONDS} s\n{expired.output}"
+        async with asyncio.timeout(TRIAL_SECONDS):
+            printed, _ = await process.communicate()
+    except TimeoutError:
+        printed = f"given up after {TRIAL_SECONDS} s".encode()
     finally:
         # With whatever its tests have started.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        await process.wait()
     written = outcomes.read_text(encoding="utf-8").splitlines() if outcomes.exists() else []
-    return Trial([json.loads(line) for line in written], output)
+    return Trial([json.loads(line) for line in written], printed.decode(errors="replace"))
 
 
-def without_guard(control: Control, servers: Mapping[str, str]) -> Trial:
-    """Take the guard away in a copy of the tree and run the tests that must notice."""
-    with copy_of_the_tree() as tree:
+async def without_guard(control: Control, source: Path, servers: Mapping[str, str]) -> Trial:
+    """Take the guard away in a copy of `source` and run the tests that must notice."""
+    with copy_of(source) as tree:
         control.remove_guard(tree)
-        return run(tree, control.tests, servers)
+        return await run(tree, control.noticed_by, servers)

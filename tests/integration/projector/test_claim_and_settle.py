@@ -1,6 +1,7 @@
 """Claim and settle: who gets which message, by which index, and how many statements it takes."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -13,6 +14,9 @@ from projector.settings import ProjectorSettings
 from shared.mongo import Document
 from shared.postgres import SETTLED_CHANNEL, connect
 from tests.fixtures.relays import Outbox, Watched, drain
+from tests.fixtures.waiting import wait_until
+
+BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 def connected(relay: Relay) -> psycopg.Connection:
@@ -21,15 +25,25 @@ def connected(relay: Relay) -> psycopg.Connection:
 
 
 def test_two_relays_work_on_disjoint_messages_at_the_same_time(
-    make_relay: Callable[..., Relay], outbox: Outbox, watch: Callable[[], Watched], read_models: Database[Document]
+    make_relay: Callable[..., Relay],
+    outbox: Outbox,
+    watch: Callable[[], Watched],
+    postgres: psycopg.Connection,
+    read_models: Database[Document],
 ) -> None:
     database, commands = watch()
     first, second = make_relay(database, batch_size=5), make_relay(batch_size=5)
     outbox.bulk(10)
     claimed: list[int] = []
-    commands.before_next("insert", "users_read", lambda: claimed.append(second.run_once().claimed))
 
-    claimed.append(first.run_once().claimed)
+    def claim_meanwhile() -> None:
+        working = pool.submit(second.run_once)
+        wait_until(lambda: working.done() or postgres.execute(BLOCKED).fetchone() == (1,), "it is done, or waits")
+        claimed.append(working.result().claimed if working.done() else 0)
+
+    with ThreadPoolExecutor(1) as pool:
+        commands.before_next("insert", "users_read", claim_meanwhile)
+        claimed.append(first.run_once().claimed)
 
     assert claimed == [5, 5]
     assert outbox.ids() == []

@@ -129,6 +129,19 @@ def test_a_first_insert_that_loses_the_race_to_a_newer_version_leaves_it_there(
     assert [d["version"] for d in users.find()] == [2]
 
 
+def test_an_insert_that_loses_the_race_to_an_older_version_wins_all_the_same(
+    users: Collection[Document], watch: Callable[[], Watched]
+) -> None:
+    # A replay copies a row that is newer than what a batch stores just before it.
+    slow, commands = watch()
+    commands.before_next("insert", "users_read", lambda: put(users, 1))
+
+    copied = apply(slow["users_read"], [write_of(user(2))], Deadline.after(20), mostly_new=True)
+
+    assert copied == Applied(applied=1, stale=0, refused={})
+    assert [d["version"] for d in users.find()] == [2]
+
+
 def test_a_racing_first_insert_that_is_newer_wins_although_the_older_one_was_first(own_servers: OwnServers) -> None:
     # The server is held between finding nothing and inserting: the trap of notes/hot-paths.md, made certain.
     with create_client(own_servers.settings, "slow") as slow, create_client(own_servers.settings, "fast") as fast:

@@ -114,9 +114,7 @@ def test_a_stale_owner_in_a_newer_item_event_does_not_replace_the_newer_stored_o
     assert read_models["items_read"].count_documents({"name": "renamed", "version": 2}) == 1
 
 
-def test_a_late_rename_takes_no_newer_owner_back(
-    relay: Relay, outbox: Outbox, read_models: Database[Document]
-) -> None:
+def test_a_late_rename_takes_no_newer_owner_back(relay: Relay, outbox: Outbox, read_models: Database[Document]) -> None:
     outbox.user(1)
     outbox.item(1, owner=ADA)
     outbox.user(1, 3, "Ada King")

@@ -1,12 +1,19 @@
 """Invariant 8: poison is isolated. One bad message becomes a dead letter at once and delays no neighbour."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 
 import psycopg
 import pytest
 from pymongo.database import Database
 
+from projector.connection import open_relay_connection
+from projector.delivery import Delivery
+from projector.position import ClaimPosition
 from projector.relay import Relay
+from projector.settings import ProjectorSettings
+from projector.suspects import LIVES, Suspects
 from shared.mongo import Document
 from shared.postgres import DEAD_CHANNEL, SETTLED_CHANNEL
 from tests.fixtures.relays import Outbox, Watched, drain
@@ -59,6 +66,15 @@ POISON: dict[str, tuple[Append, str]] = {
 }
 
 
+@contextmanager
+def in_one_piece() -> Iterator[None]:
+    """Fail when the error of one message ends the whole batch."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whichever it is
+        pytest.fail(f"the whole batch ended in {error!r}")
+
+
 @pytest.mark.parametrize("kind", POISON)
 def test_poison_gets_out_of_the_way_at_once_and_its_neighbours_settle(
     relay: Relay, outbox: Outbox, postgres: psycopg.Connection, read_models: Database[Document], kind: str
@@ -70,7 +86,8 @@ def test_poison_gets_out_of_the_way_at_once_and_its_neighbours_settle(
     outbox.item(2)
     outbox.user(2)
 
-    counts = relay.run_once()
+    with in_one_piece():
+        counts = relay.run_once()
 
     assert (counts.claimed, counts.settled, counts.failed) == (5, 4, 1)
     ((failed, state, error),) = outbox.failures()
@@ -146,6 +163,41 @@ def test_a_refused_document_does_not_stop_the_rest_of_the_bulk(
 
     assert (counts.settled, counts.failed) == (45, 5)
     assert len([c for c in commands.named("insert", "update") if c.get("insert") == "items_read"]) == 1
+
+
+class DiedError(BaseException):
+    """A projector ends here as if it was killed: nothing of ours may catch this."""
+
+
+def test_a_message_that_ends_the_process_again_and_again_is_found_out(
+    settings: ProjectorSettings, outbox: Outbox, watch: Callable[[], Watched], read_models: Database[Document]
+) -> None:
+    lane = "a projector lane 0"
+    outbox.connection.execute("INSERT INTO projectors (name) VALUES (%s)", (lane,))  # it ended without having said so
+    deadly = outbox.user(1)
+    outbox.item(1)
+    database, commands = watch()
+    connection = partial(open_relay_connection, settings, "a projector", database)
+
+    def die() -> None:
+        raise DiedError
+
+    def one_life(steps: int) -> None:
+        suspects = Suspects([lane], settings.batch_size)
+        delivery = Delivery.of(settings, database)
+        with closing(Relay(settings, connection, delivery, ClaimPosition(), name=lane, suspects=suspects)) as relay:
+            for _ in range(steps):
+                relay.run_once()
+
+    for _ in range(LIVES):
+        commands.before_next("insert", "users_read", die)
+        with suppress(DiedError):
+            one_life(steps=1)
+    one_life(steps=2)
+
+    assert [(failed, state) for failed, state, _ in outbox.failures()] == [(deadly, "dead")]
+    assert outbox.ids() == []
+    assert [item["_id"] for item in read_models["items_read"].find()] == [1]
 
 
 def test_the_error_of_a_dead_letter_is_cut(relay: Relay, outbox: Outbox) -> None:

@@ -1,14 +1,20 @@
 """Invariant 9: settling a version removes the aggregate's older failures in the same transaction."""
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
 from pymongo.database import Database
 
-from projector.relay import Relay
+from projector import outbox as outbox_sql
+from projector.relay import BatchCounts, Relay
 from shared.mongo import Document
 from tests.fixtures.relays import Outbox, Watched, drain
+from tests.fixtures.waiting import wait_until
+
+BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 def poison(outbox: Outbox, aggregate_id: int, version: int) -> int:
@@ -54,7 +60,7 @@ def test_the_removal_commits_with_the_settling_or_not_at_all(
     outbox.item(7, 2, awaited=True)
     postgres.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE lock_not_available; END $$; "
-        "CREATE CONSTRAINT TRIGGER at_commit AFTER DELETE ON outbox_failures"
+        "CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT OR UPDATE ON projectors"
         " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()"
     )
     with pytest.raises(psycopg.errors.LockNotAvailable):
@@ -62,7 +68,7 @@ def test_the_removal_commits_with_the_settling_or_not_at_all(
     assert [f[0] for f in outbox.failures()] == [failed]
     assert len(outbox.ids()) == 1
 
-    postgres.execute("DROP TRIGGER at_commit ON outbox_failures")
+    postgres.execute("DROP TRIGGER at_commit ON projectors")
     drain(relay)
     assert outbox.failures() == []
 
@@ -78,6 +84,32 @@ def test_a_message_that_fails_while_the_read_model_is_as_new_is_settled(
     counts = drain(relay)
 
     assert (counts.settled, counts.dead) == (1, 0)
+    assert outbox.failures() == []
+
+
+def test_a_failure_that_is_tried_again_while_a_newer_version_settles_does_not_stay(
+    make_relay: Callable[..., Relay], outbox: Outbox, postgres: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retrying, newer = make_relay(max_attempts=9), make_relay()
+    newer.run_once()
+    poison(outbox, 7, 1)
+    assert retrying.run_once().failed == 1
+    settle, settling = outbox_sql.settle, list[Future[BatchCounts]]()
+
+    def settle_after_the_newer(*arguments: Any) -> outbox_sql.Recorded:
+        if not settling:
+            outbox.item(7, 2)
+            settling.append(pool.submit(newer.run_once))
+            wait_until(
+                lambda: settling[0].done() or postgres.execute(BLOCKED).fetchone() == (1,), "it has settled, or waits"
+            )
+        return settle(*arguments)
+
+    monkeypatch.setattr(outbox_sql, "settle", settle_after_the_newer)
+    with ThreadPoolExecutor(1) as pool:
+        assert retrying.run_once().failed == 1
+        assert settling[0].result().settled == 1
+
     assert outbox.failures() == []
 
 

@@ -237,7 +237,10 @@ def test_a_repair_waits_for_the_command_that_holds_the_row_and_carries_what_it_c
             thread = threading.Thread(target=append_repairs, args=(own, "item", {item_id: 3}))
             thread.start()
             waits = "SELECT true FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
-            wait_until(lambda: repairing.connection.execute(waits, (pid,)).fetchone(), "the repair waits")
+            wait_until(
+                lambda: repairing.connection.execute(waits, (pid,)).fetchone() or not thread.is_alive(),
+                "the repair waits, or is appended",
+            )
             command.commit()
             thread.join()
     drain(repairing.relay)
