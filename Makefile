@@ -7,7 +7,7 @@ TEST_PROCESSES ?= 3
 STAMP := .venv/.installed
 LOCK_ARGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: help setup run test check format evidence bench bloat chaos audit lock clean
+.PHONY: help setup run test check format evidence bench bloat chaos controls audit lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -60,6 +60,9 @@ chaos: setup  ## Break everything at random for CHAOS_MINUTES (12) under load, j
 
 audit: setup  ## Ask PyPI's advisories about every locked dependency (needs the network)
 	$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --strict --require-hashes --disable-pip --requirement requirements-dev.txt
+
+controls: setup  ## Take every guard away in turn, see that its tests notice, and write the table for EVIDENCE.md (half an hour)
+	$(BIN)/python -m tests.controls --times 3
 
 clean:  ## Remove what was generated here (not the data in .kata)
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov

@@ -1,11 +1,11 @@
 """What a control is: a guard, how it is taken away, and which tests must notice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 
-class RottenControlError(AssertionError):
+class RottenControlError(RuntimeError):
     """The text that a control takes away is not in the tree, or is there more than once."""
 
 
@@ -16,15 +16,6 @@ class Change:
     path: str
     old: str
     new: str
-
-    def apply(self, tree: Path) -> None:
-        """Make the change in `tree`. Raises RottenControlError."""
-        file = tree / self.path
-        text = file.read_text(encoding="utf-8")
-        found = text.count(self.old)
-        if found != 1:
-            raise RottenControlError(f"{self.path} has this {found} times, not once:\n{self.old}")
-        file.write_text(text.replace(self.old, self.new), encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +32,17 @@ class Control:
     changes: Sequence[Change]
     noticed_by: Sequence[str]
 
+    def texts_without(self, tree: Path) -> Mapping[str, str]:
+        """Return the files of `tree` that the guard is in, as they are without it. Raises RottenControlError."""
+        texts = {change.path: (tree / change.path).read_text(encoding="utf-8") for change in self.changes}
+        for change in self.changes:
+            found = texts[change.path].count(change.old)
+            if found != 1:
+                raise RottenControlError(f"{self.guard}: {change.path} has this {found} times, not once:\n{change.old}")
+            texts[change.path] = texts[change.path].replace(change.old, change.new)
+        return texts
+
     def remove_guard(self, tree: Path) -> None:
         """Take the guard away in `tree`. Raises RottenControlError."""
-        for change in self.changes:
-            change.apply(tree)
+        for path, text in self.texts_without(tree).items():
+            (tree / path).write_text(text, encoding="utf-8")
