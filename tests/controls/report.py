@@ -8,7 +8,7 @@ from tests.controls.control import Control
 from tests.controls.trial import Trial
 
 LONGEST: Final = 160
-HEADER: Final = ("guard", "for", "without it", "noticed by", "whose assertion fails")
+HEADER: Final = ("guard", "for", "without it", "noticed by", "whose assertion fails, and what it says then")
 
 
 def table(found: Mapping[Control, Trial], times: int) -> str:
@@ -26,7 +26,7 @@ def _row(control: Control, trial: Trial) -> list[str]:
         control.serves,
         control.without,
         "<br>".join(_link(test) for test in control.noticed_by),
-        _in_one_line(trial.assertion(control.noticed_by[0]) or ""),
+        "<br>".join(_code(text) for text in trial.assertion(control.noticed_by[0]) or ()),
     ]
 
 
@@ -35,6 +35,6 @@ def _link(test: str) -> str:
     return f"[{name.removeprefix('test_').replace('_', ' ')}]({file})"
 
 
-def _in_one_line(error: str) -> str:
-    text = error.removeprefix("AssertionError: ").replace("|", "\\|").replace("`", "'")
+def _code(line: str) -> str:
+    text = line.removeprefix("AssertionError: ").replace("|", "\\|").replace("`", "'")
     return f"`{text if len(text) <= LONGEST else text[:LONGEST] + ' ...'}`"

@@ -35,9 +35,9 @@ class Trial:
         """Return those of the control's tests that did not notice, each with the reason."""
         return [f"{test}: {self._reason(test)}" for test in control.noticed_by if self.assertion(test) is None]
 
-    def assertion(self, test: str) -> str | None:
-        """Return the assertion by which a case of this test noticed that something is wrong, else None."""
-        noticed = (outcome["error"] for outcome in self._cases(test) if _is_noticed(outcome))
+    def assertion(self, test: str) -> tuple[str, str] | None:
+        """Return the assertion by which a case of this test noticed that something is wrong, and what it said."""
+        noticed = ((case["statement"], case["error"]) for case in self._cases(test) if _is_noticed(case))
         return next(noticed, None)
 
     def disturbed(self, tests: Sequence[str]) -> list[str]:
