@@ -3,20 +3,21 @@
 import asyncio
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
 import psycopg
 import typer
-from sqlalchemy.engine import make_url
 
+from devstack.mongod import Mongod
+from devstack.postgres import Postgres
+from devstack.scratch import scratch_directory
 from tests.controls.catalogue import controls
 from tests.controls.control import Control, RottenControlError
 from tests.controls.report import table
 from tests.controls.trial import Trial, copy_of, run, without_guard
 from tests.fixtures.databases import ROOT, alembic
-from tests.fixtures.servers import running_servers
 
 RESULT: Final = ROOT / "benchmarks" / "evidence" / "controls.md"
 TEMPLATE: Final = "controls_template"
@@ -36,10 +37,12 @@ def main(names: Names = None, *, list_them: ListThem = False, times: Times = 1, 
             typer.echo(f"{control.guard}: without it, {control.without}")
         return
     # All of them on the tree as it is now, whatever is edited meanwhile.
-    with copy_of(ROOT) as source, servers() as environment:
+    with copy_of(ROOT) as source, ExitStack() as stack:
         _expect_texts(chosen, source)
-        asyncio.run(_expect_green(chosen, source, environment))
-        trials = asyncio.run(_take_away(chosen, source, environment, times, jobs))
+        # Some tests end whatever sessions a server has, so trials at the same time have servers of their own.
+        environments = [stack.enter_context(servers()) for _ in range(jobs)]
+        asyncio.run(_expect_green(chosen, source, environments[0]))
+        trials = asyncio.run(_take_away(chosen, source, environments, times))
     unnoticed = [control for control in chosen if any(trial.missed(control) for trial in trials[control])]
     if unnoticed:
         _say(f"{len(unnoticed)} of {len(chosen)} guards can be taken away unnoticed")
@@ -53,11 +56,15 @@ def main(names: Names = None, *, list_them: ListThem = False, times: Times = 1, 
 @contextmanager
 def servers() -> Iterator[Mapping[str, str]]:
     """Yield the environment that names two servers, and a migrated database to clone."""
-    with running_servers() as (postgres, mongo):
-        with psycopg.connect(postgres, autocommit=True) as connection:
+    with (
+        scratch_directory() as directory,
+        Postgres.start(directory / "postgres", settings={"fsync": "off"}) as postgres,
+        Mongod.start(directory / "mongo") as mongod,
+    ):
+        with psycopg.connect(postgres.dsn, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {TEMPLATE}")
-        alembic(make_url(postgres).set(database=TEMPLATE).render_as_string(hide_password=False), "upgrade", "head")
-        yield {"TEST_DATABASE_URL": postgres, "TEST_MONGO_URL": mongo, "TEST_TEMPLATE": TEMPLATE}
+        alembic(postgres.dsn_of(TEMPLATE), "upgrade", "head")
+        yield {"TEST_DATABASE_URL": postgres.dsn, "TEST_MONGO_URL": mongod.uri, "TEST_TEMPLATE": TEMPLATE}
 
 
 def _expect_texts(chosen: Sequence[Control], source: Path) -> None:
@@ -80,14 +87,17 @@ async def _expect_green(chosen: Sequence[Control], source: Path, environment: Ma
 
 
 async def _take_away(
-    chosen: Sequence[Control], source: Path, environment: Mapping[str, str], times: int, jobs: int
+    chosen: Sequence[Control], source: Path, environments: Sequence[Mapping[str, str]], times: int
 ) -> Mapping[Control, Sequence[Trial]]:
-    free = asyncio.Semaphore(jobs)
+    free = asyncio.Queue[Mapping[str, str]]()
+    for environment in environments:
+        free.put_nowait(environment)
     done: dict[Control, list[Trial]] = {control: [] for control in chosen}
 
     async def take_away(control: Control) -> None:
-        async with free:
-            trial = await without_guard(control, source, environment)
+        environment = await free.get()
+        trial = await without_guard(control, source, environment)
+        free.put_nowait(environment)
         done[control].append(trial)
         missed = trial.missed(control)
         number = sum(map(len, done.values()))

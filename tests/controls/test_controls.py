@@ -107,10 +107,7 @@ def trials(servers: tuple[str, str], template: str) -> Mapping[str, Trial]:
     postgres, mongo = servers
     environment = {"TEST_DATABASE_URL": postgres, "TEST_MONGO_URL": mongo, "TEST_TEMPLATE": template}
 
-    async def take_them_away() -> list[Trial]:
-        return await asyncio.gather(*(without_guard(CONTROLS[guard], ROOT, environment) for guard in SHORT_FORM))
-
-    return dict(zip(SHORT_FORM, asyncio.run(take_them_away()), strict=True))
+    return {guard: asyncio.run(without_guard(CONTROLS[guard], ROOT, environment)) for guard in SHORT_FORM}
 
 
 @pytest.mark.parametrize("guard", SHORT_FORM)
