@@ -32,7 +32,8 @@ def test_two_relays_work_on_disjoint_messages_at_the_same_time(
     read_models: Database[Document],
 ) -> None:
     database, commands = watch()
-    first, second = make_relay(database, batch_size=5), make_relay(batch_size=5)
+    patient = {"batch_size": 5, "batch_deadline_seconds": 60}
+    first, second = make_relay(database, **patient), make_relay(**patient)
     outbox.bulk(10)
     claimed: list[int] = []
 

@@ -112,7 +112,7 @@ def test_a_swap_waits_for_the_batch_that_is_about_to_write(
 ) -> None:
     replay, step, item_id = copied
     database, sent = watch()
-    relay = make_relay(database)
+    relay = make_relay(database, batch_deadline_seconds=60)  # as long as the swap takes to wait on a busy machine
     commands.rename("item", item_id, "renamed")
     swapped: list[bool] = []
 
@@ -145,7 +145,7 @@ def test_a_batch_that_waited_for_the_lock_knows_the_shadow_that_was_registered_m
     postgres.execute("SELECT pg_advisory_lock(%s)", (READ_MODELS_LOCK,))
     batch = pool.submit(relay.run_once)
     wait_until(lambda: waits(postgres, "test relay"), "the batch waits for the read models")
-    replays.register(postgres, "item", shadow, uuid, ITEMS_READ.shape, 0)
+    replays.register(postgres, ITEMS_READ, shadow, uuid, expected=0)
     postgres.execute("SELECT pg_advisory_unlock(%s)", (READ_MODELS_LOCK,))
 
     assert batch.result(30).settled == 1
