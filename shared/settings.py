@@ -6,6 +6,7 @@ A setting X may be read from the file that X_FILE names instead, for secrets. X 
 import os
 import re
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -15,8 +16,8 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from pymongo.errors import PyMongoError
-from pymongo.uri_parser import parse_uri
+from pymongo import MongoClient
+from pymongo.errors import InvalidURI, PyMongoError
 
 USAGE_ERROR = 2
 
@@ -32,6 +33,8 @@ TRACING_MISSING: Final = "tracing is not installed here: pip install 'backend-ka
 
 # What others call the same: Heroku, and SQLAlchemy with the driver's name.
 _POSTGRES_SCHEMES: Final = re.compile(r"(postgres|postgresql|postgresql\+psycopg)://")
+_SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_CERTIFICATES: Final = ("sslrootcert", "sslcert", "sslkey")
 _PORTS: Final = re.compile(r"[0-9,]*")
 
 
@@ -114,6 +117,11 @@ class Settings(BaseSettings):
             raise ValueError(POSTGRES_FORM + ESCAPED)
         if not read.get("dbname"):
             raise ValueError(f"{POSTGRES_FORM}, the database name is missing")
+        if read.get("sslmode", "prefer") not in _SSL_MODES:
+            raise ValueError(f"its sslmode is none of {', '.join(_SSL_MODES)}")
+        for name in _CERTIFICATES:
+            if (path := read.get(name, "system")) != "system" and not os.access(path, os.R_OK):
+                raise ValueError(f"the file that its {name} names cannot be read")
         return SecretStr(plain)
 
     @field_validator("mongo_url", "maintenance_mongo_url")
@@ -123,10 +131,19 @@ class Settings(BaseSettings):
             "mongodb+srv://"
         ):  # to read it, the driver asks the name server
             return value
+        if not value.get_secret_value().startswith("mongodb://"):
+            raise ValueError(MONGO_FORM)
         try:
-            parse_uri(value.get_secret_value(), validate=False)
-        except (PyMongoError, ValueError):
+            with warnings.catch_warnings():
+                # Of an option that it does not know, or of `tls=yes`, the driver warns, and goes on without it.
+                warnings.simplefilter("error", UserWarning)
+                MongoClient[Any](value.get_secret_value(), connect=False).close()
+        except OSError as error:
+            raise ValueError(f"a file of certificates that it names cannot be used: {error.strerror}") from None
+        except (InvalidURI, ValueError):
             raise ValueError(MONGO_FORM + ESCAPED) from None
+        except (PyMongoError, UserWarning):
+            raise ValueError("an option behind its ? is unknown, contradicts another, or has no such value") from None
         return value
 
     @field_validator("otel_exporter_otlp_endpoint")

@@ -64,17 +64,37 @@ def test_every_usual_form_of_a_database_url_is_read(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "mongodb://h", "mongodb://u:p%40%2F%25@h:1/", "mongodb://[::1]:1/?replicaSet=rs0",
+        "mongodb://a:1,b:2/kata?replicaSet=rs0&authSource=admin&w=majority&readPreference=secondaryPreferred",
+        "mongodb://a:1,b:2/?directConnection=false&tls=true", "mongodb+srv://u:p@cluster.example/?tls=true",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["MONGO_URL", "MAINTENANCE_MONGO_URL"])
+def test_every_usual_form_of_a_mongo_url_is_read(monkeypatch: pytest.MonkeyPatch, name: str, url: str) -> None:
+    monkeypatch.setenv(name, url)
+    assert getattr(Settings.load(), name.lower()).get_secret_value() == url
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("MIGRATION_DATABASE_URL", SECRET), ("MAINTENANCE_DATABASE_URL", f"postgresql://u:{SECRET}@h"),
+        ("MAINTENANCE_MONGO_URL", f"mongodb://u:{SECRET}@x@h/"),
         *(("DATABASE_URL", value) for value in (
             SECRET, f"mysql://u:{SECRET}@h/d", f"postgresql+asyncpg://u:{SECRET}@h/d", f"postgresql://u:{SECRET}@h",
             f"postgresql://u:{SECRET}@h/", f"postgresql://u:{SECRET}%zz@h/d", f"postgresql://u:{SECRET}@x@h/d",
             f"postgresql://u:{SECRET}/x@h/d", f"postgresql://u:{SECRET}@h:port/d", f"postgresql://u@h/d?{SECRET}=1",
             f"postgresql://u:{SECRET}@[::1/d", f"host=h password={SECRET} dbname=d",
+            f"postgresql://u:{SECRET}@h/d?sslmode={SECRET}", f"postgresql://u:{SECRET}@h/d?sslrootcert=/{SECRET}",
         )),
         *(("MONGO_URL", value) for value in (
             SECRET, f"http://u:{SECRET}@h", "mongodb://", f"mongodb://u:{SECRET}@x@h/", f"mongodb://u:{SECRET}@h:port/",
-            f"mongodb://u:{SECRET}@h:99999/", f"mongodb://u:{SECRET}/x@h/",
+            f"mongodb://u:{SECRET}@h:99999/", f"mongodb://u:{SECRET}/x@h/", f"mongodb://u:{SECRET}@h/?tls=yes",
+            f"mongodb://u:{SECRET}@h/?tslCAFile=x", f"mongodb://u:{SECRET}@h/?readPreference={SECRET}",
+            f"mongodb://u:{SECRET}@h/?tls=true&tlsInsecure=true&tlsAllowInvalidCertificates=true",
+            f"mongodb://u:{SECRET}@h/?tls=true&tlsCAFile=/{SECRET}", f"mongodb://u:{SECRET}@h/?tlsCAFile=/etc/passwd",
         )),
         ("MONGO_DATABASE", SECRET + "."), ("MONGO_DATABASE", SECRET * 10), ("MONGO_DATABASE", SECRET + "/x"),
         ("CONNECT_TIMEOUT_SECONDS", SECRET), ("CONNECT_TIMEOUT_SECONDS", "0"), ("CONNECT_TIMEOUT_SECONDS", "61"),
