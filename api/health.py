@@ -5,6 +5,7 @@ import re
 from collections.abc import Coroutine
 from typing import Any, Literal
 
+import pymongo
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -101,8 +102,10 @@ async def _ask(services: Services) -> None:
 
 
 async def _read(services: Services) -> None:
-    # A server answers a ping to whoever may read nothing.
-    await services.read_models[META].find_one({}, {"_id": 1})
+    # Before the check gives up: the driver then says why there is no answer. And a server answers a ping to whoever may
+    # read nothing.
+    with pymongo.timeout(CHECK_SECONDS * 0.8):
+        await services.read_models[META].find_one({}, {"_id": 1})
 
 
 async def _check(check: Coroutine[Any, Any, object]) -> object:

@@ -40,8 +40,7 @@ def initialise(
         f"--pwfile={password_file}",
         "--auth=scram-sha-256",
         "--encoding=UTF8",
-        "--locale-provider=builtin",
-        "--builtin-locale=C.UTF-8",
+        *_locale(programs),
         "--no-sync",
         "--no-instructions",
     ]
@@ -57,6 +56,13 @@ def initialise(
     finally:
         password_file.unlink()
     unfinished.rename(cluster)
+
+
+def _locale(programs: Path) -> list[str]:
+    """The same order of texts on every machine, by PostgreSQL itself from 17 on."""
+    said = subprocess.run([str(programs / "initdb"), "--version"], capture_output=True, text=True, check=True).stdout
+    major = int(said.split()[2].partition(".")[0])
+    return ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if major >= 17 else ["--locale=C.UTF-8"]
 
 
 def says_ready(cluster: Path, pid: int) -> bool:

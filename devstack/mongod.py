@@ -6,7 +6,7 @@ key file.
 
 import secrets
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -54,7 +54,7 @@ class Mongod:
         *,
         port: int,
         login: Login | None,
-        parameters: Mapping[str, str],
+        options: Sequence[str],
         log: Path,
     ) -> None:
         self.port = port
@@ -62,7 +62,7 @@ class Mongod:
         self.data_dir = data_dir
         self._program = program
         self._login = login
-        self._parameters = parameters
+        self._options = options
         self._child: Child | None = None
 
     @classmethod
@@ -94,9 +94,13 @@ class Mongod:
         *,
         auth: bool = False,
         parameters: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
         log: Path | None = None,
     ) -> Self:
-        """The first half of start(): it returns at once, so that other things can start meanwhile."""
+        """The first half of start(): it returns at once, so that other things can start meanwhile.
+
+        options are words of the server's command line.
+        """
         program = mongod_program()
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         (data_dir / "db").mkdir(mode=0o700, exist_ok=True)
@@ -109,7 +113,7 @@ class Mongod:
             data_dir,
             port=choose_port(data_dir / "port", port),
             login=login,
-            parameters=parameters or {},
+            options=[*(f"--setParameter={name}={value}" for name, value in (parameters or {}).items()), *options],
             log=log or data_dir / "mongod.log",
         )
         if believes_in_another_port(server.port, server.configured_port):
@@ -125,12 +129,11 @@ class Mongod:
             raise ConfigurationError(taken_port("mongod"))
         replication = ["--replSet", NAME] if as_replica_set else []
         authentication = ["--auth", "--keyFile", str(self.data_dir / "keyfile")] if self._login else []
-        parameters = [part for item in self._parameters.items() for part in ("--setParameter", "=".join(item))]
         self._child = Child.start(
             "mongod",
             [
                 str(self._program), "--quiet", "--nounixsocket", "--bind_ip", HOST, "--port", str(self.port),
-                "--dbpath", str(self.data_dir / "db"), *replication, *authentication, *SMALL, *parameters,
+                "--dbpath", str(self.data_dir / "db"), *replication, *authentication, *SMALL, *self._options,
             ],
             log=self.log,
             environment=server_environment(),

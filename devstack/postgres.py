@@ -78,17 +78,19 @@ class Postgres:
         port: int = 0,
         *,
         settings: Mapping[str, str] | None = None,
+        programs: Path | None = None,
         log: Path | None = None,
     ) -> Self:
         """Start the server of this directory and wait until it takes connections; make it when it is new.
 
-        port 0 means the one of last time or a free one. settings go to the server as `-c name=value`. The log
-        is appended to; it is `postgres.log` in the directory unless said otherwise. Raises
+        port 0 means the one of last time or a free one. settings go to the server as `-c name=value`. programs are
+        the directory of another PostgreSQL than the embedded one. The log is appended to; it is `postgres.log` in the
+        directory unless said otherwise. Raises
         ConfigurationError, ServerError. Call it from the main thread. Started by root, it wants a directory
         that `nobody` can enter: see placement.py for what happens otherwise.
         """
         account = unprivileged_account()
-        programs = reachable_programs(postgres_programs(), account)
+        programs = reachable_programs(programs or postgres_programs(), account)
         make_enterable(data_dir)
         log = log or data_dir / "postgres.log"
         cluster = reachable_directory(data_dir, account) / "cluster"

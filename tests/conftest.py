@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.databases",
     "tests.fixtures.roles",
+    "tests.fixtures.tls",
     "tests.fixtures.relays",
     "tests.fixtures.replays",
     "tests.fixtures.clients",

@@ -3,8 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from tests.fixtures.roles import Guarded
 from tests.fixtures.waiting import wait_until
 from tests.integration.projector.conftest import ProjectorProcess
 
+QUICK = {"MAX_ATTEMPTS": "2", "RETRY_PAUSE_SECONDS": "0", "VERIFY_SAMPLE_SECONDS": "0", "CONNECT_TIMEOUT_SECONDS": "5"}
+
 
 @dataclass(frozen=True)
 class Running:
@@ -27,29 +29,40 @@ class Running:
     projector: ProjectorProcess
 
 
-@pytest.fixture(scope="module")
-def running(guarded: Guarded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Both, ready."""
+@contextmanager
+def running_as(directory: Path, api: Mapping[str, str], projector: Mapping[str, str]) -> Iterator[Running]:
+    """Run both in these environments; they answer, whatever they have to wait for."""
     with ExitStack() as stack:
 
-        def start(arguments: list[str], role: Role, **environment: str) -> tuple[subprocess.Popen[bytes], Path]:
-            path = tmp_path_factory.mktemp(role) / "log"
+        def start(arguments: list[str], environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], Path]:
+            path = directory / f"{arguments[0]}.log"
             log = stack.enter_context(path.open("wb"))
-            environment = {**os.environ, **guarded.environment(role), "LOG_FORMAT": "json", **environment}
             process = subprocess.Popen(
-                [sys.executable, "-m", *arguments], cwd=ROOT, env=environment, stdout=log, stderr=log
+                [sys.executable, "-m", *arguments],
+                cwd=ROOT,
+                env={**os.environ, "LOG_FORMAT": "json", **QUICK, **environment},
+                stdout=log,
+                stderr=log,
             )
             stack.callback(process.wait, 20)
             stack.callback(process.kill)
             return process, path
 
-        quick = {"MAX_ATTEMPTS": "2", "RETRY_PAUSE_SECONDS": "0", "VERIFY_SAMPLE_SECONDS": "0"}
-        projector = ProjectorProcess(*start(["projector.cli", "run"], Role.PROJECTOR, PROJECTOR_HTTP_PORT="0", **quick))
-        stack.callback(projector.http.close)
         (port,) = free_ports(1)
-        api_process, api_log = start(["api.main"], Role.API, API_PORT=str(port))
-        api = ApiProcess(api_process, port, api_log)
-        stack.callback(api.client.close)
-        wait_until(api.answers, "the API serves", 60)
-        projector.wait_ready()
-        yield Running(api, projector)
+        projecting = ProjectorProcess(*start(["projector.cli", "run"], {**projector, "PROJECTOR_HTTP_PORT": "0"}))
+        stack.callback(projecting.http.close)
+        process, log = start(["api.main"], {**api, "API_PORT": str(port)})
+        serving = ApiProcess(process, port, log)
+        stack.callback(serving.client.close)
+        wait_until(serving.answers, "the API serves", 60)
+        wait_until(lambda: projecting.events("projector.started"), "the projector has started", 60)
+        yield Running(serving, projecting)
+
+
+@pytest.fixture(scope="module")
+def running(guarded: Guarded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Both, ready."""
+    environments = guarded.environment(Role.API), guarded.environment(Role.PROJECTOR)
+    with running_as(tmp_path_factory.mktemp("running"), *environments) as both:
+        both.projector.wait_ready()
+        yield both
