@@ -7,7 +7,7 @@ TEST_PROCESSES ?= 3
 STAMP := .venv/.installed
 LOCK_ARGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: help setup run test check format evidence bench bloat chaos controls audit lock clean
+.PHONY: help setup run test soak check format evidence bench bloat chaos controls audit lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -29,6 +29,9 @@ run: setup  ## Everything on embedded servers, in the foreground: Ctrl-C stops i
 
 test: setup  ## The whole suite, on real servers
 	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
+
+soak: setup  ## Made-up histories on real servers for an hour, or for SOAK_MINUTES, and what happened in them for EVIDENCE.md
+	@$(BIN)/python -m tests.model.soak
 
 check: setup  ## Everything CI checks beside the tests
 	$(BIN)/ruff check .
