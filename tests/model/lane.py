@@ -20,7 +20,7 @@ from tests.model.stage import KilledError, without_stops
 
 
 class Lane:
-    """One projector process with one lane. `on_batch` is told what each batch came to, on the lane's own thread."""
+    """One projector process with one lane. Whoever is told of its batches and faults is told on the lane's thread."""
 
     def __init__(
         self,
@@ -30,6 +30,7 @@ class Lane:
         clock: Callable[[], float],
         on_settled: Callable[[Settlement, float], None],
         on_batch: Callable[[BatchCounts], None],
+        on_fault: Callable[[str, BaseException], None],
     ) -> None:
         self.name = name
         self._lane = f"{name} lane 0"
@@ -38,6 +39,7 @@ class Lane:
         self._clock = clock
         self._on_settled = on_settled
         self._on_batch = on_batch
+        self._on_fault = on_fault
         self._connection: psycopg.Connection | None = None
         self._kept: UUID | None = None
         self._relay: Relay | None = None
@@ -55,8 +57,9 @@ class Lane:
         self._relay = self._relay or self._started(Suspects([self._lane], self._settings.batch_size))
         try:
             self._on_batch(self._relay.run_once())
-        except TRANSIENT:
-            pass  # the batch comes again
+        except TRANSIENT as error:
+            # The batch comes again.
+            self._on_fault(self.name, error)
         except KilledError:
             self._relay = None
             raise

@@ -55,7 +55,8 @@ class PausingCursor(psycopg.Cursor[Any]):
 
     def execute(self, query: Any, *arguments: Any, **keywords: Any) -> Any:
         """Wait, then execute."""
-        stop_before(_in_short(query))
+        if not str(query).startswith("SET "):
+            stop_before(_in_short(query))
         return super().execute(query, *arguments, **keywords)
 
     def executemany(self, query: Any, *arguments: Any, **keywords: Any) -> None:

@@ -87,6 +87,10 @@ class Actor:
         self.stopped.clear()
         self._may_go.release()
 
+    def stop_soon(self) -> None:
+        """Send nothing more after the command that is on its way."""
+        self._moves = 0
+
     def end(self, how: type[EndedError]) -> None:
         """End the act before the next command."""
         self._end = how
@@ -207,6 +211,9 @@ class Stage:
             while not actor.stopped.wait(LOOK_SECONDS if may_wait else STUCK_SECONDS):
                 moving = {name for name, each in self.actors.items() if not each.stopped.is_set()}
                 if moving <= _waiting_for_others(self._blockers()):
+                    # Whoever is let go on later stops again: others may be let go on at the same time.
+                    for name in moving:
+                        self.actors[name].stop_soon()
                     break
                 assert time.monotonic() < deadline, f"stuck: {moving}"
 

@@ -134,7 +134,8 @@ class World:
                 database,
                 self.clock,
                 on_settled=self.judge.check_settled,
-                on_batch=self.relayed,
+                on_batch=self._relayed,
+                on_fault=self._fault,
             )
             for name, how in LANES.items()
         }
@@ -240,13 +241,6 @@ class World:
             self.time_has_passed = False
         self.go_on(name, moves)
 
-    def relayed(self, counts: BatchCounts) -> None:
-        """Count what a batch came to. On the thread of its lane."""
-        self.tally["batches"] += bool(counts.claimed)
-        self.has_dead_letters |= counts.dead > 0
-        for name in ("settled", "stale", "failed", "dead", "unfinished", "superseded"):
-            self.tally[f"messages {name}"] += getattr(counts, name)
-
     def go_on(self, name: str, moves: int) -> None:
         """Let anybody go on with what they do."""
         self.stage.go_on(name, moves)
@@ -276,8 +270,9 @@ class World:
                 is_cancelled = type(error) is not ReplayError
                 if not (is_cancelled or self.judge.is_emptied or self.judge.spoiled):
                     raise
-            except TRANSIENT:
-                self.tally["replays broken off"] += 1
+                self._fault("replay", error)
+            except TRANSIENT as error:
+                self._fault("replay", error)
             else:
                 self.tally["replays"] += 1
 
@@ -311,8 +306,10 @@ class World:
         """Let old tombstones be purged."""
 
         def act() -> None:
-            with suppress(*TRANSIENT):
+            try:
                 self.tally["tombstones purged"] += self.operators.purge()
+            except TRANSIENT as error:
+                self._fault("operator", error)
 
         self.stage.begin("operator", act)
 
@@ -346,6 +343,17 @@ class World:
         """Let everybody come to the end of what they do."""
         self.stage.finish()
         self._let_go_on()
+
+    def _relayed(self, counts: BatchCounts) -> None:
+        self.tally["batches"] += bool(counts.claimed)
+        self.has_dead_letters |= counts.dead > 0
+        for name in ("settled", "stale", "failed", "dead", "unfinished", "superseded"):
+            self.tally[f"messages {name}"] += getattr(counts, name)
+
+    def _fault(self, name: str, error: BaseException) -> None:
+        """Somebody gives up for now what others or a server do not let him do."""
+        self.tally[f"{name} gave up for now"] += 1
+        self.stage.lines.append(f"{name} gives up: {' '.join(str(error).split())[:100]}")
 
     def _let_go_on(self) -> None:
         """Somebody may have let a lock go, or sent repairs."""
