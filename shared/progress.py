@@ -46,7 +46,7 @@ class PlainProgress:
         self._printed = now
         rate = done / (now - self._started)
         total = "" if self._total is None else f" of {self._total:,}"
-        left = "" if self._total is None else f", {(self._total - done) / rate:.0f} s left"
+        left = f", {(self._total - done) / rate:.0f} s left" if self._total is not None and done else ""
         self.say(f"{done:,}{total} {self._what}, {rate:,.0f} {self._what}/s{left}")
 
     def say(self, text: str) -> None:

@@ -37,6 +37,14 @@ def test_without_a_terminal_a_line_tells_rate_and_rest(
     ]
 
 
+def test_while_nothing_is_done_no_line_tells_when_it_will_be(
+    seconds: Iterator[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with PlainProgress("lines", 4000) as plain:
+        plain.advance(0)
+    assert capsys.readouterr().err == "0 of 4,000 lines, 0 lines/s\n"
+
+
 def test_without_a_total_a_line_tells_the_rate(seconds: Iterator[int], capsys: pytest.CaptureFixture[str]) -> None:
     with PlainProgress("lines", None) as plain:
         plain.advance(1000)
