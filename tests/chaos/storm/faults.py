@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from tests.chaos.storm.victims import API, MONGOD, POSTGRES, PROJECTOR, Victim
+from tests.chaos.storm.victims import API, MONGOD, POSTGRES, PROJECTOR, MongodVictim, Victim
 from tests.chaos.storm.world import World
 
 Happening = Callable[[World, Random], AbstractContextManager[str]]
@@ -110,15 +110,32 @@ def _cut_off(role: str, server: str) -> Happening:
 
 
 @contextmanager
+def _severed(world: World, random: Random, victim: MongodVictim) -> Iterator[str]:
+    """This member reaches no other one. An API process and a projector are on its side: they see no other either."""
+    others = [member.name for member in world.mongods if member is not victim]
+    beside = [random.choice([s.name for s in world.services if s.role == role]) for role in (API, PROJECTOR)]
+    links = [(name, other) for name in (victim.name, *beside) for other in others]
+    links += [(other, victim.name) for other in others]
+    with world.network.cut(links, reset=random.random() < 0.5):
+        yield f"{victim}, with {' and '.join(beside)}"
+
+
+@contextmanager
 def _deposed(world: World, random: Random) -> Iterator[str]:
-    """The primary reaches no other member. An API process and a projector are on its side; the others elect another."""
-    with world.hitting_member(random, primary=True) as victim:
-        others = [member.name for member in world.mongods if member is not victim]
-        beside = [random.choice([s.name for s in world.services if s.role == role]) for role in (API, PROJECTOR)]
-        links = [(name, other) for name in (victim.name, *beside) for other in others]
-        links += [(other, victim.name) for other in others]
-        with world.network.cut(links, reset=random.random() < 0.5):
-            yield f"{victim}, with {' and '.join(beside)}"
+    """The others elect another primary; this one gives up when it has not heard of them for as long."""
+    with world.hitting_member(random, primary=True) as victim, _severed(world, random, victim) as what:
+        yield what
+
+
+@contextmanager
+def _deposed_unnoticed(world: World, random: Random) -> Iterator[str]:
+    """The same, but it never comes to giving up: it goes on to answer reads as if nothing had happened."""
+    with (
+        world.hitting_member(random, primary=True) as victim,
+        _severed(world, random, victim) as what,
+        victim.member.clinging_to_its_role(),
+    ):
+        yield what
 
 
 @contextmanager
@@ -145,7 +162,8 @@ KINDS: Final[Mapping[str, Happening]] = {
     "PostgreSQL stopped": _to(POSTGRES, _stopped),
     "MongoDB primary killed": _to_member(_killed, primary=True),
     "MongoDB primary stopped": _to_member(_stopped, primary=True),
-    "MongoDB primary cut off from the other members": _deposed,
+    "MongoDB primary deposed": _deposed,
+    "MongoDB primary deposed without noticing": _deposed_unnoticed,
     "MongoDB secondary killed": _to_member(_killed, primary=False),
     "MongoDB secondary stopped": _to_member(_stopped, primary=False),
     "MongoDB member cut off from everybody": _lonely,

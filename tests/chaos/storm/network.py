@@ -49,7 +49,7 @@ class Link:
         """Let everything pass again, or begin with a reset of every connection there is."""
         self.cuts -= 1
         if reset:
-            for connection in self.open:
+            for connection in [each for each in self.open if not each.is_closing()]:
                 connection.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 connection.transport.abort()
         if not self.cuts:

@@ -70,7 +70,7 @@ def rage(directory: Path, seed: int, weather: Weather, is_over: Callable[[Course
         begun = time.monotonic()
         with _at_work(_crowd(world, ledger, board, seed), replayer):
             for gust in gusts(seed, weather):
-                course.faults += _blow(world, gust)
+                course.faults += _blow(world, gust, directory / "faults.log")
                 course.recoveries.append(world.recover(lambda: _prove(world, founder)))
                 course.seconds = time.monotonic() - begun
                 say(_told(gust, course.recoveries[-1], ledger.acknowledged))
@@ -116,7 +116,7 @@ def _at_work(clients: Sequence[Client], replayer: Replayer) -> Iterator[None]:
         each.result()
 
 
-def _blow(world: World, gust: Iterable[Fault]) -> Counter[str]:
+def _blow(world: World, gust: Iterable[Fault], log: Path) -> Counter[str]:
     """Begin and heal the faults of a gust, each at its time; return how many there were of each kind.
 
     One that finds no victim waits for one.
@@ -124,7 +124,7 @@ def _blow(world: World, gust: Iterable[Fault]) -> Counter[str]:
     begun, waiting = time.monotonic(), list(gust)
     at_work: list[tuple[float, ExitStack]] = []
     counts: Counter[str] = Counter()
-    with ExitStack() as everything:
+    with ExitStack() as everything, log.open("a", encoding="utf-8") as lines:
         while waiting or at_work:
             now = time.monotonic() - begun
             for healed in [(until, hurt) for until, hurt in at_work if until <= now]:
@@ -133,9 +133,12 @@ def _blow(world: World, gust: Iterable[Fault]) -> Counter[str]:
             for fault in [fault for fault in waiting if fault.after <= now]:
                 hurt = everything.enter_context(ExitStack())
                 try:
-                    hurt.enter_context(KINDS[fault.kind](world, Random(fault.seed)))  # noqa: S311 - to be repeated
+                    victim = hurt.enter_context(KINDS[fault.kind](world, Random(fault.seed)))  # noqa: S311 - repeatable
                 except NobodyLeftError:
                     continue
+                hurt.callback(
+                    lines.write, f"{fault.kind}: {victim}, from {begun + now:.3f} for {fault.seconds:.3f} s\n"
+                )
                 waiting.remove(fault)
                 at_work.append((time.monotonic() - begun + fault.seconds, hurt))
                 counts[fault.kind] += 1

@@ -73,12 +73,14 @@ class Victim:
 class ServiceVictim(Victim):
     """An API process or a projector."""
 
-    def __init__(self, role: str, number: int, application: Application, stores: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, role: str, number: int, application: Application, settings: Mapping[str, str], log: Path
+    ) -> None:
         super().__init__(role, number)
         self.url = f"http://127.0.0.1:{application.port}"
         self.log = log
         self._application = application
-        self._environment = inherited_environment({**stores, **application.environment, "LOG_FORMAT": "json"})
+        self._environment = inherited_environment({**settings, **application.environment, "LOG_FORMAT": "json"})
         self.start()
 
     @property

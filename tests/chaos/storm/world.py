@@ -6,9 +6,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
-from devstack.applications import DATABASE, api, connection_environment, projector
+from devstack.applications import DATABASE, Application, api, connection_environment, projector
 from devstack.databases import ensure_database
 from devstack.ports import HOST, free_ports
 from devstack.postgres import Postgres, dsn
@@ -30,8 +30,10 @@ from tests.fixtures.databases import alembic
 from tests.fixtures.replica_sets import Member, ThreeMemberSet, initiate
 from tests.fixtures.waiting import wait_until
 
-APIS: Final = 2
-PROJECTORS: Final = 2
+# One API process per number: so many seconds, unless it is told, its driver believes that the primary still is it.
+LOOKS: Final = (10, 60)
+# One projector per deadline. The impatient one is soon with a new primary, while others still wait for the one before.
+BATCH_DEADLINES: Final = ("3", "10")
 READY_SECONDS: Final = 120
 
 
@@ -85,16 +87,20 @@ class World:
             dsn(self.network.listen(POSTGRES, server.port), server.password, DATABASE),
             f"mongodb://{','.join(addresses)}/?replicaSet={NAME}",
         )
-        ports = iter(free_ports(APIS + PROJECTORS))
-        for number in range(1, APIS + 1):
-            self._serve(stack, API, number, api(next(ports)))
-        for number in range(1, PROJECTORS + 1):
-            self._serve(stack, PROJECTOR, number, projector(number, next(ports)))
+        ports = iter(free_ports(len(LOOKS) + len(BATCH_DEADLINES)))
+        for number, seconds in enumerate(LOOKS, start=1):
+            patience = {**self.stores, "MONGO_URL": f"{self.stores['MONGO_URL']}&heartbeatFrequencyMS={seconds}000"}
+            self._serve(stack, API, number, api(next(ports)), patience)
+        for number, deadline in enumerate(BATCH_DEADLINES, start=1):
+            impatience = {**self.stores, "BATCH_DEADLINE_SECONDS": deadline}
+            self._serve(stack, PROJECTOR, number, projector(number, next(ports)), impatience)
         wait_until(self.is_ready, "everything is ready", READY_SECONDS)
 
-    def _serve(self, stack: ExitStack, role: str, number: int, application: Any) -> None:
-        log = self._directory / f"{application.name}-{number}.log"
-        service = ServiceVictim(role, number, application, self.stores, log)
+    def _serve(
+        self, stack: ExitStack, role: str, number: int, application: Application, settings: Mapping[str, str]
+    ) -> None:
+        log = self._directory / f"{role}-{number}.log"
+        service = ServiceVictim(role, number, application, settings, log)
         self.services.append(service)
         stack.callback(service.end)
 

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 import httpx
 import pytest
 from pydantic import SecretStr
 from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
 from projector.connection import open_relay_connection
 from projector.delivery import Delivery
 from projector.position import ClaimPosition
 from projector.relay import Relay
+from projector.retry import TRANSIENT
 from projector.settings import ProjectorSettings
 from shared.mongo import Document, read_model_database
 from tests.fixtures.relays import drain
@@ -63,3 +66,41 @@ def test_a_token_read_from_a_lagging_secondary_waits_and_one_without_is_stale(
             )
             assert not reading.done()
         assert reading.result(30).json()["name"] == "new"
+
+
+def test_a_token_read_from_a_deposed_primary_waits_and_one_without_is_stale(
+    three_member_set: ThreeMemberSet, relay_to_three: Relay, make_api: Callable[..., httpx.Client]
+) -> None:
+    deposed, (successor, other) = three_member_set.primary, three_member_set.secondaries
+    writer = make_api(mongo_url=SecretStr(three_member_set.uri))
+    reader = make_api(mongo_url=SecretStr(deposed.uri), read_timeout_seconds=30)
+    asynchronously = {"Prefer": "respond-async"}
+    created = writer.post("/users", json={"name": "old", "email": "ada@example.org"}, headers=asynchronously)
+    drain(relay_to_three)
+    assert reader.get("/users/1", headers={TOKEN: created.headers[TOKEN]}).json()["name"] == "old"
+
+    with ThreadPoolExecutor(1) as pool:
+        with deposed.clinging_to_its_role():
+            wait_until(lambda: becomes_primary(successor), "the other one has been elected", 60)
+            other.client.admin.command("replSetSyncFrom", successor.address)
+            updated = writer.put("/users/1", json={"name": "new"}, headers=asynchronously)
+            wait_until(lambda: settles(relay_to_three), "the write is settled there", 60)
+            assert reader.get("/users/1").json()["name"] == "old"
+            reading = pool.submit(reader.get, "/users/1", headers={TOKEN: updated.headers[TOKEN]})
+            wait_until(lambda: finds_in_progress(deposed), "the read has reached the deposed one and waits there")
+            assert not reading.done()
+        answer = reading.result(60)
+        # In stepping down it breaks off what waits.
+        assert answer.status_code == 503 or answer.json()["name"] == "new"
+
+
+def becomes_primary(member: Member) -> bool:
+    with suppress(OperationFailure):
+        member.client.admin.command("replSetStepUp", skipDryRun=True)
+    return bool(member.hello.get("isWritablePrimary"))
+
+
+def settles(relay: Relay) -> bool:
+    with suppress(*TRANSIENT):
+        return relay.run_once().settled > 0
+    return False
