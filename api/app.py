@@ -73,7 +73,7 @@ def create_app(settings: ApiSettings, tracing: Tracing | None = None) -> FastAPI
             provenance,
             settlements,
             waker,
-            Freshness(engine, provenance, settlements, waker, metrics),
+            Freshness(engine, settlements, waker, metrics),
             metrics,
         )
         parts = [

@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.consistency.answer import Consistency
-from api.consistency.freshness import Freshness
+from api.consistency.freshness import Freshness, LookUp
 from api.consistency.prefer import parse_prefer
 from api.consistency.provenance import Provenance
 from api.consistency.settlements import Settlements
 from api.consistency.token import HEADER_NAME, PATTERN, Token
 from api.consistency.waker import Waker
 from api.deadline import deadline_of
-from api.errors import ProjectionPendingError
+from api.errors import DomainError, ProjectionPendingError
 from api.expected import Expected
 from api.idempotency.header import request_key_of
 from api.idempotency.request_key import RequestKey
@@ -87,9 +88,17 @@ async def reads_of(
     async with services.read_models.client.start_session(causal_consistency=True) as session:
         if found.time:
             found.time.advance(session)
-        yield Reads(services.read_models, services.point_reads, session)
-    # The mongod that answered may have been put in the place of the one that was looked at.
-    if not await services.provenance.holds(found.incarnation):
+        try:
+            yield Reads(services.read_models, services.point_reads, session)
+        except DomainError:
+            await _require_proof(services, found, session)
+            raise
+        await _require_proof(services, found, session)
+
+
+async def _require_proof(services: Services, found: LookUp, session: AsyncClientSession) -> None:
+    """Raise ProjectionPendingError unless what was just read was read where the token's write was settled."""
+    if not await services.provenance.holds(found.as_of, session):
         raise ProjectionPendingError
 
 

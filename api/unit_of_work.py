@@ -20,22 +20,24 @@ from api.idempotency import repository as idempotency
 from api.idempotency.request_key import RequestKey
 from shared.events.event import Event
 from shared.outbox.append import append
+from shared.outbox.lookup import AsOf
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
     """A command that is done: its event, the id of the message that carries it, and the history it is part of.
 
-    `seconds` is the time of its transaction, from the wait for a connection to the commit. `settled` is known of what
-    an earlier request did, in the incarnation that was asked, and None of what was done just now.
+    Its transaction took `seconds`, from the wait for a connection, at the moment `begun` by time.monotonic(), to the
+    commit. What an earlier request did is `repeated`, and may have been `settled` as of then.
     """
 
     event: Event
     message_id: int
     history: UUID
-    seconds: float = 0.0
-    settled: bool | None = None
-    incarnation: UUID | None = None
+    begun: float
+    seconds: float
+    repeated: bool = False
+    settled: AsOf | None = None
 
 
 class UnitOfWork:
@@ -64,7 +66,7 @@ class UnitOfWork:
         return self
 
     async def __aenter__(self) -> AsyncSession:
-        self._begun = time.perf_counter()
+        self._begun = time.monotonic()
         self._session = AsyncSession(self._engine, expire_on_commit=False, autoflush=False)
         return self._session
 
@@ -88,11 +90,12 @@ class UnitOfWork:
         found = await idempotency.earlier(self._session, self._request_key)
         if found is None:
             return None
-        event, message_id, history, incarnation = found
-        settled = await idempotency.is_settled(self._session, message_id, awaited=self._awaited)
+        event, message_id = found
+        history, settled = await idempotency.settled(self._session, message_id, awaited=self._awaited)
         await self._session.commit()
         self._on_commit()
-        return Committed(event, message_id, history, time.perf_counter() - self._begun, settled, incarnation)
+        seconds = time.monotonic() - self._begun
+        return Committed(event, message_id, history, self._begun, seconds, repeated=True, settled=settled)
 
     async def commit(self, event: Event) -> Committed:
         """Append the one message of this command, store what it came to under the request's key, and commit."""
@@ -108,7 +111,7 @@ class UnitOfWork:
         except (DBAPIError, asyncio.CancelledError) as error:
             raise OutcomeUnknownError from error
         self._on_commit()
-        return Committed(event, message_id, history, time.perf_counter() - self._begun)
+        return Committed(event, message_id, history, self._begun, time.monotonic() - self._begun)
 
 
 def violated_constraint(error: IntegrityError) -> str | None:

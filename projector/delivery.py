@@ -27,7 +27,8 @@ from projector.projections.registry import PROJECTIONS, Projection, project
 from projector.replays import Shadow
 from projector.settings import ProjectorSettings
 from shared.events.registry import UnreadableEventError, read_event
-from shared.mongo import Document, primary_process
+from shared.installation import MARK, MARK_MILLISECONDS
+from shared.mongo import META, Document, primary_process
 from shared.mongo_time import MongoTime
 from shared.outbox.message import OutboxMessage
 from shared.read_models import ITEMS_READ, USERS_READ, ReadModel
@@ -117,6 +118,11 @@ class Delivery:
     def mongod(self) -> ObjectId | None:
         """Which process of mongod takes the writes now, as far as the driver knows."""
         return primary_process(self._database.client)
+
+    def read_mark(self) -> Document | None:
+        """Return the mark of the read models. Raises PyMongo's errors."""
+        with pymongo.timeout(MARK_MILLISECONDS / 1000):
+            return self._database[META].find_one(MARK)
 
     def deliver(self, messages: Sequence[OutboxMessage], deadline: Deadline, shadow: Shadow | None = None) -> Delivered:
         """Write what `messages` say and return the outcome of each aggregate.

@@ -1,69 +1,77 @@
 """The handshake: while messages are settled, both databases record the same number, so neither goes back unnoticed.
 
-Once either was restored, or lost what it had acknowledged, its number is lower than the other's for good, see
-Installation.refusal. MongoDB is offered the next number before PostgreSQL commits it, so a process that dies in between
-leaves nothing that looks like a loss.
+Nothing is settled unless hands were shaken a short while before, and they are shaken again a short while after. Once
+either database was put back in time, or lost what it had acknowledged, its number is lower than the other's for good,
+see Installation.refusal. MongoDB is proposed the next number before PostgreSQL commits it, so a process that dies in
+between leaves nothing that looks like a loss.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 import psycopg
 import pymongo
-from psycopg.rows import class_row
 from pymongo.database import Database
 
 from projector.retry import TRANSIENT, retrying
 from projector.settings import ProjectorSettings
-from shared.installation import MARK, READ_INSTALLATION, ForeignReadModelsError, Installation
+from shared.installation import MARK, ForeignReadModelsError, read_installation
 from shared.mongo import META, Document
 from shared.postgres import connect
 
-# What was settled since the last handshake is what can be lost unnoticed.
-EVERY_SECONDS: Final = 1.0
+# A copy of a database that is younger than this, when something is settled, may be put back unnoticed.
+EVERY_SECONDS: Final = 0.1
+# How long it takes to notice the end.
+END_SECONDS: Final = 0.2
 STATEMENT_TIMEOUT_MILLISECONDS: Final = 10_000
 
 # The row's lock keeps other projectors' handshakes out until this one is committed.
-TAKE: Final = f"""
-    WITH installation AS (UPDATE installation SET handshake = handshake + 1 RETURNING *)
-    {READ_INSTALLATION}
-"""
+TAKE: Final = "UPDATE handshake SET number = number + 1"
 
 
 def shake_hands(connection: psycopg.Connection, database: Database[Document]) -> None:
     """Record the next number on both sides. `connection` is in autocommit mode.
 
-    Raises ForeignReadModelsError when the numbers are not at one.
+    Raises ForeignReadModelsError when the numbers are not at one, NotMigratedError when there are no tables.
     """
     meta = database[META]
     with connection.transaction():
-        taken = connection.cursor(row_factory=class_row(Installation)).execute(TAKE).fetchone()
-        if taken is None:
-            return
-        known, offered = taken.handshake - 1, taken.handshake
-        at_one = {**MARK, **taken.mark, "$or": [{"handshake": known}, {"offered": known}, {"offered": None}]}
-        if not meta.update_one(at_one, {"$set": {"handshake": known, "offered": offered}}).matched_count:
+        connection.execute(TAKE)
+        taken = read_installation(connection)
+        known, proposed = taken.handshake - 1, taken.handshake
+        at_one = {**MARK, **taken.mark, "$or": [{"agreed": known}, {"proposed": known}]}
+        if not meta.update_one(at_one, {"$set": {"agreed": known, "proposed": proposed}}).matched_count:
             raise ForeignReadModelsError("the read models are no longer those of this installation")
-    meta.update_one({**MARK, "offered": offered}, {"$set": {"handshake": offered}})
+    meta.update_one({**MARK, "proposed": proposed}, {"$set": {"agreed": proposed}})
 
 
 class Handshake:
-    """Shakes hands once a second while this projector settles messages, and once more at its end."""
+    """Keeps hands shaken for all lanes of a projector."""
 
     def __init__(self, settings: ProjectorSettings, name: str, database: Database[Document]) -> None:
         self._settings = settings
         self._name = f"{name} handshake"
         self._database = database
+        self._one_shakes = threading.Lock()
+        self._connection: psycopg.Connection | None = None
+        self._begun = float("-inf")
         self._due = threading.Event()
+
+    def be_recent(self) -> None:
+        """Return once hands were shaken a short while ago. If this raises, nothing may be settled."""
+        with self._one_shakes:
+            if time.monotonic() - self._begun >= EVERY_SECONDS:
+                self._shake()
 
     def settled(self) -> None:
         """Say that a batch was committed."""
         self._due.set()
 
     def run(self, stop: threading.Event, on_refused: Callable[[], None]) -> None:
-        """Shake hands when it is due, until `stop` is set, and then a last time: nothing is to be settled after that.
+        """Shake hands after what was settled, until `stop` is set, and then a last time: nothing is settled after that.
 
         `on_refused` is called when the numbers are no longer at one. Other faults are those that the lanes report.
         """
@@ -73,23 +81,40 @@ class Handshake:
                 on_refused()
 
         for attempt in retrying(stop, on_retry=doubt):
-            with attempt, self._connect() as connection:
-                while not stop.wait(EVERY_SECONDS):
-                    self.run_once(connection)
-        with suppress(*TRANSIENT), self._connect() as connection:
-            self.run_once(connection)
+            with attempt:
+                while not stop.is_set():
+                    if self._due.wait(END_SECONDS) and not stop.wait(EVERY_SECONDS):
+                        self._shake_if_due()
+        with suppress(*TRANSIENT):
+            self._shake_if_due()
+        self._close()
 
-    def run_once(self, connection: psycopg.Connection) -> None:
-        """Shake hands if a batch was committed since the last time."""
-        if not self._due.is_set():
-            return
+    def _shake_if_due(self) -> None:
+        with self._one_shakes:
+            if self._due.is_set():
+                self._shake()
+
+    def _shake(self) -> None:
+        # What is settled from here on may come after the number.
         self._due.clear()
+        begun = time.monotonic()
         try:
             with pymongo.timeout(self._settings.connect_timeout_seconds):
-                shake_hands(connection, self._database)
+                shake_hands(self._connected(), self._database)
         except BaseException:
             self._due.set()
+            self._close()
             raise
+        self._begun = begun
 
-    def _connect(self) -> psycopg.Connection:
-        return connect(self._settings, self._name, autocommit=True, statement_timeout=STATEMENT_TIMEOUT_MILLISECONDS)
+    def _connected(self) -> psycopg.Connection:
+        if self._connection is None:
+            self._connection = connect(
+                self._settings, self._name, autocommit=True, statement_timeout=STATEMENT_TIMEOUT_MILLISECONDS
+            )
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

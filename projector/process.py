@@ -49,6 +49,7 @@ class Projector:
         on_settled = _spans(tracing) if tracing else None
         lanes = [f"{self.name} lane {lane}" for lane in range(LANES)]
         suspects = Suspects(lanes, settings.batch_size)
+        self._handshake = Handshake(settings, self.name, database)
         self._wakes = [threading.Event() for _ in range(LANES)]
         # The first lane serves waiting clients before anything else.
         self._relays = [
@@ -60,6 +61,7 @@ class Projector:
                 awaited_position if lane == 0 else None,
                 name=name,
                 suspects=suspects,
+                before_settling=self._handshake.be_recent,
                 on_settled=on_settled,
             )
             for lane, name in enumerate(lanes)
@@ -70,7 +72,6 @@ class Projector:
         housekeeping = partial(open_relay_connection, settings, f"{self.name} housekeeping", database)
         tombstones = TombstonePurge(settings, housekeeping, database)
         self._housekeeping = Housekeeping(settings, self.name, tombstones)
-        self._handshake = Handshake(settings, self.name, database)
         self._sampler = Sampler(settings, self.name, database)
 
     def run(self) -> bool:

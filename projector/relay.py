@@ -24,7 +24,7 @@ from projector.position import FROM_THE_START, ClaimPosition
 from projector.retry import retrying
 from projector.settings import ProjectorSettings
 from projector.suspects import ERROR, LIVES, Suspects
-from shared.installation import InstallationChangedError
+from shared.installation import InstallationChangedError, read_installation
 from shared.outbox.message import OutboxMessage
 
 # The lane that serves waiting clients takes this part of a batch of anything else: a client that comes while it is
@@ -34,7 +34,7 @@ AWAITED_LANE_SHARE: Final = 10
 # A busy lane looks this often for what failed and is due again; an idle one at every poll.
 DUE_SECONDS: Final = 1.0
 
-# An idle lane says this often that it is alive.
+# An idle lane says this often that it is alive, and looks whose the read models are.
 HEARTBEAT_SECONDS: Final = 5.0
 
 
@@ -73,15 +73,17 @@ class Relay:
         *,
         name: str = "lane",
         suspects: Suspects | None = None,
+        before_settling: Callable[[], None] = lambda: None,
         on_settled: Callable[[outbox.Settlement, float], None] | None = None,
     ) -> None:
         """`open_connection` returns a connection fit for claiming and the incarnation the read models belong to.
 
         `name` is this lane's own in `projectors`. A lane with an `awaited_position` claims what clients wait for first.
-        `suspects` are tried one by one before all others. `on_settled` is told of each batch after its commit, with
-        the seconds it took.
+        `suspects` are tried one by one before all others. `before_settling` may raise, and then nothing is settled.
+        `on_settled` is told of each batch after its commit, with the seconds it took.
         """
         self._name = name
+        self._before_settling = before_settling
         self._on_settled = on_settled
         self._settings = settings
         self._open_connection = open_connection
@@ -127,12 +129,15 @@ class Relay:
             connection, installation = self._connected()
             if self._suspects and self._suspects.are_left(connection):
                 return self._try_suspect(self._suspects, connection, installation)
-            return self._batch(connection, installation, self._claim)
+            counts = self._batch(connection, installation, self._claim)
+            if not counts.claimed:
+                self._beat_when_due(connection)
         except BaseException:
             self.close()
             # Not before the rollback: until then the messages are locked, and other lanes pass over them.
             self._take_back(self._claimed)
             raise
+        return counts
 
     def close(self) -> None:
         """Give the connection up; a transaction that is open rolls back. The next step opens and checks anew."""
@@ -176,8 +181,8 @@ class Relay:
                 raise InstallationChangedError
             messages = self._claimed = claim(connection)
             if not messages:
-                self._beat_when_due(connection)
                 return BatchCounts(seconds=time.monotonic() - begun)
+            self._before_settling()
             phases.ended("claim")
             delivered = self._delivery.deliver(messages, deadline, held.shadow)
             phases.include(delivered.seconds)
@@ -253,6 +258,10 @@ class Relay:
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
             outbox.beat(connection, self._name)
+            # Nothing is settled, so nobody shakes hands.
+            installation = read_installation(connection)
+            if not installation.is_kept_by(self._delivery.read_mark(), installation.handshake):
+                raise InstallationChangedError("what MongoDB holds")
 
     def _end(self) -> None:
         """Say that nothing is left in hand. A lane that cannot say so is taken for one that was ended."""
@@ -261,7 +270,8 @@ class Relay:
                 outbox.end_lane(self._connection, self._name)
 
     def _connected(self) -> tuple[psycopg.Connection, UUID]:
-        if self._in_doubt.is_set():
+        is_replaced = self._mongod and self._delivery.mongod and self._delivery.mongod != self._mongod
+        if self._in_doubt.is_set() or is_replaced:
             self._in_doubt.clear()
             self.close()
         if self._connection is None or self._installation is None:

@@ -3,7 +3,8 @@
 After a restore, a failover that lost commits, or a reset without cleaning, identity values may be issued again and
 versions used again for other content. The gate cannot see that, so only a replay from empty is right.
 
-Identities tell a copy that knows it is one: another cluster, another timeline. Files that were put back know nothing.
+Identities tell a copy that knows it is one: another cluster, another timeline, tables made anew. Files that were put
+back know nothing.
 So the two databases shake hands while messages are settled (projector/handshake.py): each records the same number, and
 whichever went back in time has a lower one than the other.
 """
@@ -20,21 +21,21 @@ from pymongo.read_concern import ReadConcern
 
 from shared.mongo import META, Document
 from shared.read_models import READ_MODELS
-from shared.write_model.installation import HISTORY, INCARNATION, SYSTEM_IDENTIFIER, TIMELINE
+from shared.write_model.installation import HANDSHAKE, HISTORY, INCARNATION, SYSTEM_IDENTIFIER, TABLE, TIMELINE
 
 REMEDY: Final = "run `python api/scripts/clean_mongo.py`, then `projector replay`"
 
-# System identifier and timeline tell apart what shares an installation id: a restored or a promoted copy.
+# System identifier, timeline and table tell apart what shares an installation id: a restored or a promoted copy.
 READ_INSTALLATION: Final = f"""
-    SELECT id, has_read_models, {SYSTEM_IDENTIFIER} AS system_identifier, {TIMELINE} AS timeline, handshake,
-           {HISTORY} AS history, {INCARNATION} AS incarnation
+    SELECT id, has_read_models, {SYSTEM_IDENTIFIER} AS system_identifier, {TIMELINE} AS timeline, {TABLE} AS table,
+           {HANDSHAKE} AS handshake, {HISTORY} AS history, {INCARNATION} AS incarnation
     FROM installation
 """
 
 ADOPT: Final = "UPDATE installation SET has_read_models = true WHERE NOT has_read_models"
 
 # Cleaned read models begin a history of their own: what clients hold of the old one is refused from then on.
-BEGIN_HISTORY: Final = "UPDATE installation SET id = gen_random_uuid(), handshake = handshake + 1"
+BEGIN_HISTORY: Final = "UPDATE installation SET id = gen_random_uuid()"
 
 MARK: Final = {"_id": "installation"}
 # The answer is that of a primary which a majority confirmed: a deposed one would tell an old mark.
@@ -71,6 +72,7 @@ class Installation:
     has_read_models: bool
     system_identifier: int
     timeline: int
+    table: int
     handshake: int
     history: UUID
     incarnation: UUID
@@ -82,7 +84,18 @@ class Installation:
             "installation": str(self.id),
             "system_identifier": str(self.system_identifier),
             "timeline": self.timeline,
+            "table": self.table,
         }
+
+    def is_kept_by(self, mark: Document | None, handshake: int) -> bool:
+        """Return whether read models with this mark hold what they held at this handshake.
+
+        The mark was read after the number, from this write model, which has not gone back since.
+        """
+        if mark is None or any(mark.get(name) != value for name, value in self.mark.items()):
+            return False
+        proposed: int = mark.get("proposed", 0)
+        return handshake <= proposed
 
     def refusal(self, mark: Document | None) -> str | None:
         """Return why read models with this mark are not those of this write model as it is now, or None."""
@@ -95,14 +108,13 @@ class Installation:
         ]
         if differences:
             return f"the read models belong to another installation ({', '.join(differences)})"
-        # Marks of the first release have none.
-        taken = mark.get("handshake", 0)
-        if self.handshake in {taken, mark.get("offered", 0)}:
+        agreed = mark["agreed"]
+        if self.handshake in {agreed, mark["proposed"]}:
             return None
-        went_back = "PostgreSQL" if self.handshake < taken else "MongoDB"
+        went_back = "PostgreSQL" if self.handshake < agreed else "MongoDB"
         return (
             f"{went_back} was restored or has lost what it had acknowledged "
-            f"(handshake: MongoDB has {taken}, PostgreSQL has {self.handshake})"
+            f"(handshake: MongoDB has {agreed}, PostgreSQL has {self.handshake})"
         )
 
 
@@ -119,7 +131,7 @@ def read_installation(connection: psycopg.Connection) -> Installation:
 
 def mark_read_models(connection: psycopg.Connection, database: Database[Document], installation: Installation) -> None:
     """Record on both sides that the read models are those of `installation`. The caller commits."""
-    handshakes = {"handshake": installation.handshake, "offered": installation.handshake}
+    handshakes = {"agreed": installation.handshake, "proposed": installation.handshake}
     database[META].replace_one(MARK, installation.mark | handshakes, upsert=True)
     connection.execute(ADOPT)
 

@@ -81,12 +81,6 @@ def primary_process(client: MongoClient[Any]) -> ObjectId | None:
     return None
 
 
-def known_processes(client: MongoClient[Any] | AsyncMongoClient[Any]) -> frozenset[ObjectId]:
-    """Return the processes of mongod that a read might be answered by, as far as the driver knows."""
-    servers = client.topology_description.server_descriptions().values()
-    return frozenset(server.topology_version["processId"] for server in servers if server.topology_version)
-
-
 def ensure_read_models(database: Database[Document], read_models: tuple[ReadModel, ...] = READ_MODELS) -> None:
     """Create what is missing of collections and indexes and set the validators. Doing it again changes nothing.
 

@@ -61,13 +61,13 @@ class Consistency:
             self._waker.wake(committed.message_id)
         fields = self._request.scope["log_fields"]
         fields.update(message_id=committed.message_id, commit_seconds=round(committed.seconds, 6))
-        if committed.settled is not None:
+        if committed.repeated:
             fields.update(repeated=True)
-        if committed.settled is None:
+        else:
             self._metrics.committed(committed.seconds)
         begun = time.perf_counter()
         token = Token(committed.history, committed.message_id)
-        visibility = Visibility.VISIBLE if visible else await self._wait(token)
+        visibility = Visibility.VISIBLE if visible else await self._wait(token, committed.begun)
         fields.update(visibility=visibility.value, wait_seconds=round(time.perf_counter() - begun, 6))
         answer = JSONResponse(body.model_dump(mode="json"), status, headers=dict(headers or {}))
         answer.headers[HEADER_NAME] = token.encode()
@@ -89,15 +89,13 @@ class Consistency:
 
     async def _was_visible(self, committed: Committed) -> bool:
         """Return whether an earlier request's write could be read already."""
-        if not committed.settled or committed.incarnation is None:
-            return False
-        return await self._provenance.is_known_to_hold(committed.incarnation)
+        return committed.settled is not None and await self._provenance.is_known_to_hold(committed.settled)
 
-    async def _wait(self, token: Token) -> Visibility:
+    async def _wait(self, token: Token, begun: float) -> Visibility:
         if not self.preference.waits:
-            return await self._settlements.wait(token, 0)
+            return await self._settlements.wait(token, 0, since=begun)
         with self._metrics.waiting("write"):
-            visibility = await self._settlements.wait(token, self.preference.wait_seconds)
+            visibility = await self._settlements.wait(token, self.preference.wait_seconds, since=begun)
         if visibility is Visibility.PENDING and not self._settlements.is_draining:
             self._metrics.timed_out("write")
         return visibility

@@ -1,20 +1,19 @@
 """Reads that see at least one write: wait for its message, then read at or after MongoDB's time of that moment."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api.consistency.provenance import Provenance
 from api.consistency.settlements import CHECK_SECONDS, Settlements
 from api.consistency.token import Token
 from api.consistency.waker import Waker
 from api.errors import ProjectionFailedError, ProjectionPendingError, TokenError
 from api.metrics import ApiMetrics
 from shared.mongo_time import MongoTime
-from shared.outbox.lookup import LOOK_UP, MAKE_AWAITED
+from shared.outbox.lookup import LOOK_UP, MAKE_AWAITED, AsOf
 
 FIRST_PAUSE_SECONDS: Final = 0.01
 PENDING: Final = frozenset({"pending", "retrying"})
@@ -25,7 +24,7 @@ class LookUp:
     """What PostgreSQL says of a token's message, in one snapshot."""
 
     history: UUID
-    incarnation: UUID
+    as_of: AsOf
     state: str
     operation_time: int | None
     cluster_time: bytes | None
@@ -44,13 +43,11 @@ class Freshness:
     def __init__(
         self,
         engine: AsyncEngine,
-        provenance: Provenance,
         settlements: Settlements,
         waker: Waker,
         metrics: ApiMetrics,
     ) -> None:
         self._metrics = metrics
-        self._provenance = provenance
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._settlements = settlements
         self._waker = waker
@@ -58,28 +55,30 @@ class Freshness:
     async def look_up(self, token: Token, seconds: float) -> LookUp:
         """Return what is known of the token's write once reads at or after its `time` see it, after at most `seconds`.
 
-        Raises TokenError for a token of another installation,
+        What was read is true if the read models still hold what was settled `as_of` then. Raises TokenError for a token
+        of another installation,
         ProjectionPendingError when the write does not become visible in time, ProjectionFailedError when it failed.
         """
+        begun = time.monotonic()
         found = await self._look_up(token)
         if found.state in PENDING:
             self._waker.wake(token.message_id)
             if seconds > 0:
-                found = await self._wait(token, found, seconds)
+                found = await self._wait(token, found, seconds, begun)
         if found.state in PENDING:
             raise ProjectionPendingError
         if found.state != "settled":
             raise ProjectionFailedError
         return found
 
-    async def _wait(self, token: Token, found: LookUp, seconds: float) -> LookUp:
+    async def _wait(self, token: Token, found: LookUp, seconds: float, begun: float) -> LookUp:
         """Return what became of the message after at most `seconds`; it is `found` pending."""
         deadline, pause = time.monotonic() + seconds, FIRST_PAUSE_SECONDS
         with self._metrics.waiting("read"):
             # While draining, wait() returns at once: looking again and again would only keep the database busy.
             while not self._settlements.is_draining and (left := deadline - time.monotonic()) > 0:
                 # A message that is claimed just now was not made awaited in time, so its settling is not announced.
-                await self._settlements.wait(token, min(left, pause))
+                await self._settlements.wait(token, min(left, pause), since=begun)
                 pause = min(pause * 2, CHECK_SECONDS)
                 found = await self._look_up(token)
                 if found.state not in PENDING:
@@ -93,12 +92,10 @@ class Freshness:
         parameters = {"id": token.message_id}
         async with self._engine.connect() as connection:
             row = (await connection.exec_driver_sql(LOOK_UP, parameters)).one()
-            found = LookUp(row.history, row.incarnation, row.state, row.operation_time, row.cluster_time)
+            as_of = AsOf(row.incarnation, row.handshake)
+            found = LookUp(row.history, as_of, row.state, row.operation_time, row.cluster_time)
             if found.history != token.history:
                 raise TokenError("it belongs to another installation, or to what it was before it was restored")
             if found.state == "pending":
                 await connection.exec_driver_sql(MAKE_AWAITED, parameters)
-        # Absent from a write model that was put back in time is not settled.
-        if found.state == "settled" and not await self._provenance.holds(found.incarnation):
-            return replace(found, state="pending")
         return found

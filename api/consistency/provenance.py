@@ -1,53 +1,52 @@
 """Whose read models are these? Asked before the absence of a message is taken for its visibility.
 
 A PostgreSQL that was put back in time lacks messages that were never settled, and a MongoDB that was put back lacks
-what was. Neither can happen to a server while it runs, so what was proven of two server processes is not asked again.
+what was. The former is another incarnation, and is looked at once for each. The latter may happen to databases whose
+server goes on, as when a dump is restored into it: so the mark is read again each time.
 """
 
 import asyncio
-from typing import Final
 from uuid import UUID
 
-from bson import ObjectId
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.installation import MARK, MARK_MILLISECONDS, MARK_OPTIONS, READ_INSTALLATION, REMEDY, Installation
-from shared.mongo import META, Document, known_processes
-
-NO_PROCESS: Final[frozenset[ObjectId]] = frozenset()
+from shared.mongo import META, Document
+from shared.outbox.lookup import AsOf
 
 
 class Provenance:
-    """Knows for which incarnation of the write model, and which processes of mongod, the marks were at one."""
+    """Knows for which incarnation of the write model it has seen that the read models are those made from it."""
 
     def __init__(self, engine: AsyncEngine, database: AsyncDatabase[Document]) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._database = database
-        self._meta = database.get_collection(META, **MARK_OPTIONS)
+        self._marks = database[META]
+        self._primarys_marks = database.get_collection(META, **MARK_OPTIONS)
         self._one_looks = asyncio.Lock()
-        self._incarnation: UUID | None = None
-        self._processes = NO_PROCESS
+        self._looks_begun = 0
+        self._proven: Installation | None = None
 
-    def is_proven(self, incarnation: UUID) -> bool:
-        """Return whether the read models are those of this incarnation, as far as is known without asking anybody."""
-        known = known_processes(self._database.client)
-        return self._incarnation == incarnation and NO_PROCESS < known <= self._processes
+    async def holds(self, as_of: AsOf, session: AsyncClientSession | None = None) -> bool:
+        """Return whether the read models hold all that was settled in the write model `as_of` then.
 
-    async def holds(self, incarnation: UUID) -> bool:
-        """Return whether the read models are those of this incarnation. Raises the drivers' errors."""
-        if not self.is_proven(incarnation):
-            async with self._one_looks:
-                if not self.is_proven(incarnation):
-                    await self._look()
-        return self.is_proven(incarnation)
+        True of what was read before this was called, in `session`. Raises the drivers' errors.
+        """
+        if self._is_proven(as_of.incarnation):
+            mark = await self._marks.find_one(MARK, session=session, max_time_ms=MARK_MILLISECONDS)
+            if self._proven and self._is_proven(as_of.incarnation) and self._proven.is_kept_by(mark, as_of.handshake):
+                return True
+        # A secondary may be behind. Else the primary, too, will say that something was lost.
+        await self._look_with_others()
+        return self._is_proven(as_of.incarnation)
 
-    async def is_known_to_hold(self, incarnation: UUID) -> bool:
+    async def is_known_to_hold(self, as_of: AsOf) -> bool:
         """Return the same, and False when a server cannot be asked."""
         try:
-            return await self.holds(incarnation)
+            return await self.holds(as_of)
         except (PyMongoError, SQLAlchemyError):
             return False
 
@@ -56,23 +55,40 @@ class Provenance:
         async with self._one_looks:
             return await self._look()
 
+    def _is_proven(self, incarnation: UUID) -> bool:
+        return self._proven is not None and self._proven.incarnation == incarnation
+
+    async def _look_with_others(self) -> None:
+        """Look, unless somebody has begun to after this was called: then what he finds will do."""
+        begun = self._looks_begun
+        async with self._one_looks:
+            if self._looks_begun == begun:
+                await self._look()
+
     async def _look(self) -> str | None:
-        processes = known_processes(self._database.client)
+        self._looks_begun += 1
+        try:
+            self._proven, refusal = await self._compared()
+        except BaseException:
+            # Whoever waits for this look does not look again.
+            self._proven = None
+            raise
+        return refusal
+
+    async def _compared(self) -> tuple[Installation | None, str | None]:
+        """Return the installation whose read models these are, or why they are not."""
         installation = await self._installation()
         while True:
-            mark = await self._meta.find_one(MARK, max_time_ms=MARK_MILLISECONDS)
+            mark = await self._primarys_marks.find_one(MARK, max_time_ms=MARK_MILLISECONDS)
             if mark is None and not installation.has_read_models:
-                return None  # nobody's, and nothing is settled yet
+                return None, None  # nobody's, and nothing is settled yet
             refusal = installation.refusal(mark)
             if refusal is None:
-                self._incarnation = installation.incarnation
-                self._processes = processes or known_processes(self._database.client)
-                return None
+                return installation, None
             before, installation = installation, await self._installation()
             # Else hands were shaken between the two looks.
             if installation == before:
-                self._incarnation = None
-                return f"{refusal}: {REMEDY}"
+                return None, f"{refusal}: {REMEDY}"
 
     async def _installation(self) -> Installation:
         async with self._engine.connect() as connection:

@@ -21,7 +21,7 @@ from api import log_events
 from api.consistency.provenance import Provenance
 from api.consistency.token import Token
 from shared.logs import get_logger
-from shared.outbox.lookup import UNSETTLED_NOW
+from shared.outbox.lookup import UNSETTLED_NOW, AsOf
 from shared.postgres import DEAD_CHANNEL, SETTLED_CHANNEL, connect_async
 from shared.settings import Settings
 
@@ -66,11 +66,15 @@ class Settlements:
         """Whether nobody can wait any more."""
         return self._draining
 
-    async def wait(self, token: Token, seconds: float) -> Visibility:
-        """Wait until the message is settled or dead, at most `seconds`. To be called after its commit returned."""
-        known = self._recent.get(token)
-        if known:
-            return known[1]
+    async def wait(self, token: Token, seconds: float, *, since: float) -> Visibility:
+        """Wait until the message is settled or dead, at most `seconds`. To be called after its commit returned.
+
+        What was heard before the moment `since`, by time.monotonic(), was said of another message of this id: of one
+        that PostgreSQL has lost.
+        """
+        heard, known = self._recent.get(token, (0.0, Visibility.PENDING))
+        if known is not Visibility.PENDING and heard >= since:
+            return known
         if seconds <= 0 or self._draining:
             return Visibility.PENDING
         waiter: asyncio.Future[Visibility] = asyncio.get_running_loop().create_future()
@@ -122,14 +126,14 @@ class Settlements:
         if not waiting:
             return
         cursor = await connection.execute(UNSETTLED_NOW, {"ids": [token.message_id for token in waiting]})
-        row: tuple[UUID, UUID, dict[str, str]] | None = await cursor.fetchone()
+        row: tuple[UUID, UUID, int, dict[str, str]] | None = await cursor.fetchone()
         if row is None:
             return
-        history, incarnation, states = row
+        history, incarnation, handshake, states = row
         asked = {token: states.get(str(token.message_id)) for token in waiting if token.history == history}
         self._resolve({token: Visibility.FAILED for token, state in asked.items() if state in {"dead", "discarded"}})
         absent = [token for token, state in asked.items() if state is None]
-        if absent and await provenance.is_known_to_hold(incarnation):
+        if absent and await provenance.is_known_to_hold(AsOf(incarnation, handshake)):
             self._resolve(dict.fromkeys(absent, Visibility.VISIBLE))
 
     def _resolve(self, found: Mapping[Token, Visibility]) -> None:

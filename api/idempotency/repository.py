@@ -10,15 +10,14 @@ from api.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedError, N
 from api.idempotency.request_key import RequestKey
 from shared.events.event import Event
 from shared.events.registry import UnreadableEventError, read_payload
-from shared.outbox.lookup import MAKE_AWAITED, UNSETTLED
+from shared.outbox.lookup import MAKE_AWAITED, UNSETTLED_NOW, AsOf
 from shared.postgres import to_json
 from shared.write_model.base import NOW
 from shared.write_model.idempotency_key import IDEMPOTENCY_KEYS, KEPT
-from shared.write_model.installation import CURRENT_HISTORY, CURRENT_INCARNATION
 
 
-async def earlier(session: AsyncSession, request: RequestKey) -> tuple[Event, int, UUID, UUID] | None:
-    """Return what this request came to when it was done before: event and message id, with history and incarnation.
+async def earlier(session: AsyncSession, request: RequestKey) -> tuple[Event, int] | None:
+    """Return what this request came to when it was done before: event and message id.
 
     If it was not, the key is this transaction's until it ends. Raises IdempotencyKeyInFlightError when it is
     another's, IdempotencyKeyReusedError when the key came with another body, NewerResultError when only a newer version
@@ -30,7 +29,7 @@ async def earlier(session: AsyncSession, request: RequestKey) -> tuple[Event, in
     # for its holder may be another repetition.
     found = (
         await session.execute(
-            select(IDEMPOTENCY_KEYS, CURRENT_HISTORY.label("history"), CURRENT_INCARNATION.label("incarnation")).where(
+            select(IDEMPOTENCY_KEYS).where(
                 IDEMPOTENCY_KEYS.c.principal == request.principal,
                 IDEMPOTENCY_KEYS.c.route == request.route,
                 IDEMPOTENCY_KEYS.c.key == request.key,
@@ -49,17 +48,20 @@ async def earlier(session: AsyncSession, request: RequestKey) -> tuple[Event, in
     except UnreadableEventError as error:
         raise NewerResultError from error
     event = Event(found.aggregate_type, found.aggregate_id, found.aggregate_version, found.event_type, payload)
-    return event, found.message_id, found.history, found.incarnation
+    return event, found.message_id
 
 
-async def is_settled(session: AsyncSession, message_id: int, *, awaited: bool) -> bool:
-    """Return whether the message is settled. One that is not gets awaited when the client waits for it now."""
+async def settled(session: AsyncSession, message_id: int, *, awaited: bool) -> tuple[UUID, AsOf | None]:
+    """Return the present history and, if the message is settled, as of when.
+
+    One that is not settled gets awaited when the client waits for it now.
+    """
     connection = await session.connection()
     parameters = {"ids": [message_id], "id": message_id}
-    unsettled = (await connection.exec_driver_sql(UNSETTLED, parameters)).all()
-    if unsettled and awaited:
+    now = (await connection.exec_driver_sql(UNSETTLED_NOW, parameters)).one()
+    if now.states and awaited:
         await connection.exec_driver_sql(MAKE_AWAITED, parameters)
-    return not unsettled
+    return now.history, None if now.states else AsOf(now.incarnation, now.handshake)
 
 
 async def store(session: AsyncSession, request: RequestKey, event: Event, message_id: int) -> None:

@@ -1,8 +1,10 @@
 """Looking up what became of messages: one statement sees both outbox tables in one snapshot."""
 
+from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
-from shared.write_model.installation import HISTORY, INCARNATION
+from shared.write_model.installation import HANDSHAKE, HISTORY, INCARNATION
 
 # A message in neither table is settled. Parameters: ids, a list of message ids. Rows: (id, state).
 UNSETTLED: Final = """
@@ -11,11 +13,10 @@ UNSETTLED: Final = """
     SELECT id, state FROM outbox_failures WHERE id = ANY(%(ids)s)
 """
 
-# The same for those who wait, with the history in which it is true, and the incarnation for which that is to be proven.
-# One row: history, incarnation, {id: state}.
+# The same in one row, with the history in which it is true, and as of when the absence of a message is to be proven.
 UNSETTLED_NOW: Final = f"""
-    SELECT {HISTORY}, {INCARNATION},
-           (SELECT coalesce(jsonb_object_agg(id, state), '{{}}') FROM ({UNSETTLED}) AS unsettled)
+    SELECT {HISTORY} AS history, {INCARNATION} AS incarnation, {HANDSHAKE} AS handshake,
+           (SELECT coalesce(jsonb_object_agg(id, state), '{{}}') FROM ({UNSETTLED}) AS unsettled) AS states
     FROM installation
 """
 
@@ -25,6 +26,7 @@ LOOK_UP: Final = f"""
     SELECT
         {HISTORY} AS history,
         {INCARNATION} AS incarnation,
+        {HANDSHAKE} AS handshake,
         coalesce(
             (SELECT 'pending' FROM outbox WHERE id = %(id)s),
             (SELECT state FROM outbox_failures WHERE id = %(id)s),
@@ -56,3 +58,11 @@ MAKE_AWAITED: Final = """
     UPDATE outbox SET awaited = true
     WHERE id = (SELECT id FROM outbox WHERE id = %(id)s AND NOT awaited FOR UPDATE SKIP LOCKED)
 """
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """The state of the write model in which something was looked up: what it says of MongoDB is to be proven."""
+
+    incarnation: UUID
+    handshake: int

@@ -16,12 +16,22 @@ from shared.write_model.base import Base
 SYSTEM_IDENTIFIER: Final = "(SELECT system_identifier FROM pg_control_system())"
 TIMELINE: Final = "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int"
 
+# A dump that is restored makes the tables anew.
+TABLE: Final = "installation.tableoid::bigint"
+
+# How often hands were shaken, see shared/installation.py.
+HANDSHAKE: Final = "(SELECT number FROM handshake)"
+
 # One line of commits: a restored or promoted copy, and whatever was cleaned, begins another. Message ids mean
 # something within one history only.
-HISTORY: Final = f"md5(concat_ws('/', installation.id, {SYSTEM_IDENTIFIER}, {TIMELINE}))::uuid"
+HISTORY: Final = f"md5(concat_ws('/', installation.id, {SYSTEM_IDENTIFIER}, {TIMELINE}, {TABLE}))::uuid"
 
-# The same while one server process serves it: files can be put back in time only under a server that is down.
-INCARNATION: Final = f"md5(concat_ws('/', {HISTORY}, extract(epoch FROM pg_postmaster_start_time())))::uuid"
+# The same while neither a server's files nor this table can have been put back in time: the former needs a server that
+# is down, the latter a file of another name.
+INCARNATION: Final = (
+    f"md5(concat_ws('/', {HISTORY}, extract(epoch FROM pg_postmaster_start_time()),"
+    " pg_relation_filenode(installation.tableoid)))::uuid"
+)
 
 
 class Installation(Base):
@@ -34,10 +44,23 @@ class Installation(Base):
     id: Mapped[UUID] = mapped_column(Uuid, server_default=func.gen_random_uuid())
     # Set once MongoDB holds read models of this installation: from then on their absence is a loss, not a beginning.
     has_read_models: Mapped[bool] = mapped_column(Boolean, server_default=false())
-    # How often the write model and the read models have shaken hands, see shared/installation.py.
+    # Nobody uses it any more. A version that comes after the one that did may drop it.
     handshake: Mapped[int] = mapped_column(BigInteger, server_default="0")
 
 
-# For statements that SQLAlchemy makes.
+class HandshakeNumber(Base):
+    """The one row of `handshake`: how often the write model and the read models have shaken hands.
+
+    It is written several times a second. Every command and every batch reads `installation`, which is not: as long as a
+    transaction keeps the dead rows, they would be slower and slower.
+    """
+
+    __tablename__ = "handshake"
+    __table_args__ = (CheckConstraint("singleton", name="there_is_one_handshake"),)
+
+    singleton: Mapped[bool] = mapped_column(Boolean, primary_key=True, server_default=true())
+    number: Mapped[int] = mapped_column(BigInteger, server_default="0")
+
+
+# For a statement that SQLAlchemy makes.
 CURRENT_HISTORY: Final = select(literal_column(HISTORY, Uuid)).select_from(Installation).scalar_subquery()
-CURRENT_INCARNATION: Final = select(literal_column(INCARNATION, Uuid)).select_from(Installation).scalar_subquery()
