@@ -16,11 +16,11 @@ from shared.postgres import connect
 from tests.fixtures.relays import Outbox, Watched, drain, projecting
 from tests.fixtures.waiting import wait_until
 
-NUMBERS = {"_id": 0, "handshake": 1, "offered": 1}
+NUMBERS = {"_id": 0, "agreed": 1, "proposed": 1}
 
 
 def handshake_of(postgres: psycopg.Connection) -> int:
-    row = postgres.execute("SELECT handshake FROM installation").fetchone()
+    row = postgres.execute("SELECT number FROM handshake").fetchone()
     assert row
     return int(row[0])
 
@@ -39,7 +39,7 @@ def test_both_sides_record_the_same_number(
     for number in (1, 2, 3):
         shake_hands(postgres, read_models)
         assert handshake_of(postgres) == number
-        assert read_models["meta"].find_one({}, NUMBERS) == {"handshake": number, "offered": number}
+        assert read_models["meta"].find_one({}, NUMBERS) == {"agreed": number, "proposed": number}
     check_read_models(postgres, read_models)
 
 
@@ -56,7 +56,7 @@ def test_whichever_went_back_by_one_handshake_is_named(
     assert before
     shake_hands(postgres, read_models)
     if went_back == "PostgreSQL":
-        postgres.execute("UPDATE installation SET handshake = 2")
+        postgres.execute("UPDATE handshake SET number = 2")
     else:
         read_models["meta"].replace_one({}, before)
 
@@ -83,7 +83,7 @@ def test_a_projector_that_dies_before_the_commit_of_a_handshake_leaves_nothing_t
         with pytest.raises(psycopg.OperationalError):
             shake_hands(dying, watched)
     assert handshake_of(postgres) == 1
-    assert read_models["meta"].find_one({}, NUMBERS) == {"handshake": 1, "offered": 2}
+    assert read_models["meta"].find_one({}, NUMBERS) == {"agreed": 1, "proposed": 2}
 
     check_read_models(postgres, read_models)
     shake_hands(postgres, read_models)
@@ -95,11 +95,11 @@ def test_a_projector_that_dies_after_the_commit_of_a_handshake_leaves_nothing_th
 ) -> None:
     shake_hands(postgres, read_models)
     shake_hands(postgres, read_models)
-    read_models["meta"].update_one({}, {"$set": {"handshake": 1}})  # as it is before the last write
+    read_models["meta"].update_one({}, {"$set": {"agreed": 1}})  # as it is before the last write
 
     check_read_models(postgres, read_models)
     shake_hands(postgres, read_models)
-    assert read_models["meta"].find_one({}, NUMBERS) == {"handshake": 3, "offered": 3}
+    assert read_models["meta"].find_one({}, NUMBERS) == {"agreed": 3, "proposed": 3}
     check_read_models(postgres, read_models)
 
 
@@ -116,21 +116,83 @@ def test_a_handshake_between_the_two_looks_of_a_check_is_no_doubt(
     assert check_read_models(postgres, watched).handshake == 2
 
 
-def test_a_projector_shakes_hands_while_it_settles_and_at_its_end(
+def test_hands_are_shaken_before_a_batch_is_settled_and_after_it(
     settings: ProjectorSettings, outbox: Outbox, postgres: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("projector.handshake.EVERY_SECONDS", 0.01)
     with projecting(settings):
         outbox.user(1)
-        wait_until(lambda: handshake_of(postgres) == 1, "hands are shaken after the first batch")
+        wait_until(lambda: handshake_of(postgres) == 2, "hands are shaken before the first batch and after it")
         outbox.user(2)
-        wait_until(lambda: handshake_of(postgres) == 2, "and after the second")
+        wait_until(lambda: handshake_of(postgres) == 4, "and before the second and after it")
+    assert handshake_of(postgres) == 4
 
     monkeypatch.setattr("projector.handshake.EVERY_SECONDS", 3600.0)
     with projecting(settings):
-        outbox.user(3)
-        wait_until(lambda: outbox.ids() == [], "it is settled")
-    assert handshake_of(postgres) == 3
+        for user_id in (3, 4):
+            outbox.user(user_id)
+            wait_until(lambda: outbox.ids() == [], "it is settled")
+        assert handshake_of(postgres) == 5
+    assert handshake_of(postgres) == 6
+
+
+def test_nothing_is_written_where_hands_cannot_be_shaken(
+    make_relay: Callable[..., Relay],
+    settings: ProjectorSettings,
+    outbox: Outbox,
+    read_models: Database[Document],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A deposed primary with a projector of its own: its connections last, and the read models are another's by now.
+    monkeypatch.setattr("projector.handshake.EVERY_SECONDS", 0.0)
+    relay = make_relay(before_settling=Handshake(settings, "test", read_models).be_recent)
+    outbox.user(1)
+    drain(relay)
+    read_models["meta"].update_one({}, {"$set": {"timeline": 2, "agreed": 77, "proposed": 77}})
+    message = outbox.user(2)
+
+    for _ in range(2):
+        with pytest.raises(ForeignReadModelsError):
+            relay.run_once()
+    assert outbox.ids() == [message]
+    assert read_models["users_read"].count_documents({"_id": 2}) == 0
+
+
+@pytest.fixture
+def put_back(
+    relay: Relay,
+    outbox: Outbox,
+    postgres: psycopg.Connection,
+    read_models: Database[Document],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Relay:
+    """A relay that has nothing to do, so that every step is a look, and MongoDB was put back in time just now."""
+    monkeypatch.setattr("projector.relay.HEARTBEAT_SECONDS", 0.0)
+    outbox.user(1)
+    drain(relay)
+    shake_hands(postgres, read_models)
+    before = read_models["meta"].find_one({})
+    assert before
+    shake_hands(postgres, read_models)
+    relay.run_once()
+    read_models["meta"].replace_one({}, before)
+    return relay
+
+
+def test_an_idle_lane_notices_that_something_was_restored_into_a_server_that_goes_on(
+    put_back: Relay,
+) -> None:
+    with pytest.raises(InstallationChangedError, match="what MongoDB holds was replaced"):
+        put_back.run_once()
+    with pytest.raises(ForeignReadModelsError, match="MongoDB was restored"):
+        put_back.run_once()
+
+
+def test_an_idle_lane_notices_a_mongod_that_was_started_anew(put_back: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("projector.delivery.primary_process", lambda _: "another process")
+
+    with pytest.raises(ForeignReadModelsError, match="MongoDB was restored"):
+        put_back.run_once()
 
 
 def test_a_projector_that_settled_nothing_shakes_no_hands(
@@ -150,7 +212,7 @@ def test_lanes_look_anew_when_somebody_else_has_the_read_models(
     with projecting(settings):
         outbox.user(1)
         wait_until(lambda: outbox.ids() == [], "it is settled")
-        read_models["meta"].update_one({}, {"$set": {"timeline": 2, "handshake": 77, "offered": 77}})
+        read_models["meta"].update_one({}, {"$set": {"timeline": 2, "agreed": 77, "proposed": 77}})
 
         def held() -> bool:
             outbox.user(2)
@@ -160,12 +222,14 @@ def test_lanes_look_anew_when_somebody_else_has_the_read_models(
 
 
 def test_nothing_is_settled_by_a_mongod_that_nobody_has_looked_at(
-    relay: Relay, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    make_relay: Callable[..., Relay], outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outbox.user(1)
-    drain(relay)
-    monkeypatch.setattr("projector.delivery.primary_process", lambda _: "another process")
-    message = outbox.user(2)
+    replaced = threading.Event()
+    monkeypatch.setattr(
+        "projector.delivery.primary_process", lambda _: "another process" if replaced.is_set() else "a process"
+    )
+    relay = make_relay(before_settling=replaced.set)
+    message = outbox.user(1)
 
     with pytest.raises(InstallationChangedError, match="MongoDB's primary was replaced"):
         relay.run_once()
