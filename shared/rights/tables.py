@@ -57,6 +57,11 @@ TABLES: Final[Mapping[str, Mapping[Role, str]]] = {
         Role.PROJECTOR: "SELECT, UPDATE (has_read_models, handshake)",
         Role.MAINTENANCE: "SELECT, UPDATE (id, has_read_models, handshake)",
     },
+    "handshake": {
+        Role.API: "SELECT",
+        Role.PROJECTOR: "SELECT, UPDATE (number)",
+        Role.MAINTENANCE: "SELECT",
+    },
     "replays": {
         Role.PROJECTOR: "SELECT, UPDATE (state, error, updated_at, ended_at), DELETE",
         Role.MAINTENANCE: "SELECT, INSERT, UPDATE (state, cursor, copied, error, updated_at, ended_at)",
