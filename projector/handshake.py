@@ -15,12 +15,14 @@ from typing import Final
 import psycopg
 import pymongo
 from pymongo.database import Database
+from pymongo.write_concern import WriteConcern
 
 from projector.retry import TRANSIENT, retrying
 from projector.settings import ProjectorSettings
-from shared.installation import MARK, ForeignReadModelsError, read_installation
+from shared.installation import MARK, READ_INSTALLATION, ForeignReadModelsError, read_installation
 from shared.mongo import META, Document
 from shared.postgres import connect
+from shared.write_model.installation import HANDSHAKE
 
 # A copy of a database that is younger than this, when something is settled, may be put back unnoticed.
 EVERY_SECONDS: Final = 0.1
@@ -29,7 +31,13 @@ END_SECONDS: Final = 0.2
 STATEMENT_TIMEOUT_MILLISECONDS: Final = 10_000
 
 # The row's lock keeps other projectors' handshakes out until this one is committed.
-TAKE: Final = "UPDATE handshake SET number = number + 1"
+TAKE: Final = f"""
+    WITH taken AS (UPDATE handshake SET number = number + 1 RETURNING number)
+    {READ_INSTALLATION.replace(HANDSHAKE, "(SELECT number FROM taken)")}
+"""
+
+# That the number is agreed upon, every write that a majority acknowledges afterwards carries along.
+SOON_DURABLE: Final = WriteConcern(w=1)
 
 
 def shake_hands(connection: psycopg.Connection, database: Database[Document]) -> None:
@@ -39,13 +47,13 @@ def shake_hands(connection: psycopg.Connection, database: Database[Document]) ->
     """
     meta = database[META]
     with connection.transaction():
-        connection.execute(TAKE)
-        taken = read_installation(connection)
+        taken = read_installation(connection, TAKE)
         known, proposed = taken.handshake - 1, taken.handshake
         at_one = {**MARK, **taken.mark, "$or": [{"agreed": known}, {"proposed": known}]}
         if not meta.update_one(at_one, {"$set": {"agreed": known, "proposed": proposed}}).matched_count:
             raise ForeignReadModelsError("the read models are no longer those of this installation")
-    meta.update_one({**MARK, "proposed": proposed}, {"$set": {"agreed": proposed}})
+    agreed = meta.with_options(write_concern=SOON_DURABLE)
+    agreed.update_one({**MARK, "proposed": proposed}, {"$set": {"agreed": proposed}})
 
 
 class Handshake:

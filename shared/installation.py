@@ -118,10 +118,10 @@ class Installation:
         )
 
 
-def read_installation(connection: psycopg.Connection) -> Installation:
-    """Return the identity of the write model. Raises NotMigratedError when there is none."""
+def read_installation(connection: psycopg.Connection, statement: str = READ_INSTALLATION) -> Installation:
+    """Return the identity of the write model, which `statement` reads. Raises NotMigratedError when there is none."""
     try:
-        found = connection.cursor(row_factory=class_row(Installation)).execute(READ_INSTALLATION).fetchone()
+        found = connection.cursor(row_factory=class_row(Installation)).execute(statement.encode()).fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise NotMigratedError from error
     if found is None:
@@ -130,9 +130,10 @@ def read_installation(connection: psycopg.Connection) -> Installation:
 
 
 def mark_read_models(connection: psycopg.Connection, database: Database[Document], installation: Installation) -> None:
-    """Record on both sides that the read models are those of `installation`. The caller commits."""
+    """Record on both sides that read models without a mark are those of `installation`. The caller commits."""
     handshakes = {"agreed": installation.handshake, "proposed": installation.handshake}
-    database[META].replace_one(MARK, installation.mark | handshakes, upsert=True)
+    # Another lane may have been first, and hands may have been shaken since.
+    database[META].update_one(MARK, {"$setOnInsert": installation.mark | handshakes}, upsert=True)
     connection.execute(ADOPT)
 
 

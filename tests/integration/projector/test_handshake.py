@@ -10,7 +10,13 @@ from pymongo.database import Database
 from projector.handshake import Handshake, shake_hands
 from projector.relay import Relay
 from projector.settings import ProjectorSettings
-from shared.installation import ForeignReadModelsError, InstallationChangedError, check_read_models
+from shared.installation import (
+    ForeignReadModelsError,
+    InstallationChangedError,
+    adopt_read_models,
+    check_read_models,
+    mark_read_models,
+)
 from shared.mongo import Document
 from shared.postgres import connect
 from tests.fixtures.relays import Outbox, Watched, drain, projecting
@@ -100,6 +106,16 @@ def test_a_projector_that_dies_after_the_commit_of_a_handshake_leaves_nothing_th
     check_read_models(postgres, read_models)
     shake_hands(postgres, read_models)
     assert read_models["meta"].find_one({}, NUMBERS) == {"agreed": 3, "proposed": 3}
+    check_read_models(postgres, read_models)
+
+
+def test_of_two_that_adopt_the_read_models_the_second_does_not_take_back_a_handshake(
+    postgres: psycopg.Connection, read_models: Database[Document]
+) -> None:
+    seen = check_read_models(postgres, read_models)
+    adopt_read_models(postgres, read_models)
+    shake_hands(postgres, read_models)
+    mark_read_models(postgres, read_models, seen)
     check_read_models(postgres, read_models)
 
 

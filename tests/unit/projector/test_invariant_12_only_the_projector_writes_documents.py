@@ -27,7 +27,7 @@ ALLOWED = {
     # hello and connectionStatus, which ask.
     "projector/doctor/mongo.py": {"command"},
     "api/scripts/clean_mongo.py": {"drop_collection", "insert_many"},
-    "shared/installation.py": {"replace_one", "delete_one"},
+    "shared/installation.py": {"update_one", "delete_one"},
     # The mark's numbers, in `meta`.
     "projector/handshake.py": {"update_one"},
     # Users and roles, and no documents.
