@@ -10,8 +10,10 @@ import psycopg
 import pytest
 
 from api.settings import ApiSettings
-from benchmarks.bloat import LIVE, Touched, measure
+from benchmarks.bloat import LIVE, Touched, measure, pinned_horizon
+from projector.handshake import TAKE
 from projector.relay import Relay
+from shared.write_model.installation import INCARNATION
 from tests.fixtures.clients import serving
 from tests.fixtures.relays import Outbox, drain
 from tests.fixtures.waiting import wait_until
@@ -115,3 +117,22 @@ def test_a_token_is_looked_up_by_the_index_in_a_burst_after_idle_hours(
 
     wait_until(lambda: counters(postgres).looked_up >= before.looked_up + 10, "the session's counts have arrived")
     assert counters(postgres).read_in_sequence - before.read_in_sequence < BURST
+
+
+def test_handshakes_make_no_command_and_no_batch_slower(
+    create_database: Callable[[str | None], str], template: str
+) -> None:
+    """Each reads `installation`; the number that is written several times a second is elsewhere."""
+    dsn = create_database(template)
+    explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT {INCARNATION} FROM installation"
+    with psycopg.connect(dsn, autocommit=True) as connection, pinned_horizon(dsn):
+
+        def pages_read() -> int:
+            row = connection.execute(explain.encode()).fetchone()
+            assert row
+            return int(row[0][0]["Plan"]["Shared Hit Blocks"])
+
+        before = pages_read()
+        for _ in range(1000):
+            connection.execute(TAKE.encode())
+        assert pages_read() <= before
