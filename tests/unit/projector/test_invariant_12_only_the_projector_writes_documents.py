@@ -23,6 +23,10 @@ AMBIGUOUS = {"command", "rename", "drop"}
 ALLOWED = {
     "projector/shadow.py": {"rename", "replace_one"},
     "shared/shadows.py": {"drop_collection"},
+    # The shadow it has just made.
+    "projector/replay.py": {"drop_collection"},
+    # A variable of this name.
+    "api/point_reads.py": {"command"},
     "projector/projections/gate.py": {"bulk_write", "InsertOne", "UpdateOne", "UpdateMany", "DeleteOne"},
     # hello and connectionStatus, which ask.
     "projector/doctor/mongo.py": {"command"},
