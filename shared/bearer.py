@@ -81,7 +81,7 @@ class Tokens:
     def bearer(self, authorization: str | None) -> Token | None:
         """Return the token that an Authorization header carries, None when it carries none that is good here."""
         scheme, _, secret = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
+        if scheme.lower() != "bearer" or not secret.isascii():
             return None
         presented = sha256_of(secret.strip())
         # Every one is compared, and each in constant time, so that the time taken tells nothing.

@@ -70,15 +70,18 @@ def _entry(number: int, value: dict[str, Any]) -> Entry:
 
 
 def _holds_nul(value: object) -> bool:
-    match value:
-        case str():
-            return "\x00" in value
-        case list():
-            return any(_holds_nul(member) for member in value)
-        case dict():
-            return any(_holds_nul(member) for pair in value.items() for member in pair)
-        case _:
-            return False
+    left = [value]  # no recursion: JSON may be nested deeper than Python's stack
+    while left:
+        match left.pop():
+            case str() as text if "\x00" in text:
+                return True
+            case list() as members:
+                left += members
+            case dict() as members:
+                left += [*members, *members.values()]
+            case _:
+                pass
+    return False
 
 
 def _reason(error: ValidationError) -> str:

@@ -76,6 +76,7 @@ def test_unknown_fields_are_ignored() -> None:
         (USER | {"name": "a\0b"}, "name: Text must not hold the character NUL"),
         (ITEM | {"tags": ["a", "b\0"]}, "tags: Text must not hold the character NUL"),
         (ITEM | {"more": {"a\0": 1}}, "more: Text must not hold the character NUL"),
+        (b'{"more": ' + b"[" * 1000 + rb'"\u0000"' + b"]" * 1000 + b"}", "more: Text must not hold the character NUL"),
         (USER | {"email": "nobody"}, "email: value is not a valid email address"),
         (USER | {"email": 5}, "email: "),
         (USER | {"name": " "}, "name: "),

@@ -22,7 +22,9 @@ def test_the_right_one_of_several_is_found() -> None:
     assert tokens.bearer(f"bearer  {second}") == bob
 
 
-@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Bearer kata_x", "Basic YTpi", "Bearer é"])
+@pytest.mark.parametrize(
+    "authorization", [None, "", "Bearer", "Bearer ", "Bearer kata_x", "Basic YTpi", "Bearer é", "Bearer \ud800"]
+)
 def test_anything_else_is_no_token(authorization: str | None) -> None:
     _, token = new_token("ada", ["read"])
     assert Tokens.parse(token.entry()).bearer(authorization) is None
