@@ -7,7 +7,7 @@ TEST_PROCESSES ?= 3
 STAMP := .venv/.installed
 LOCK_ARGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: help setup run test soak check format evidence bench bloat chaos controls audit lock clean
+.PHONY: help setup run test soak check format fuzz evidence bench bloat chaos controls audit lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -51,6 +51,9 @@ format: setup  ## Let ruff format the code
 
 evidence: setup  ## Write EVIDENCE.md from running servers (needs Debian's package index; about ten minutes)
 	$(BIN)/python -m benchmarks.evidence
+
+fuzz: setup  ## Throw FUZZ_EXAMPLES (3000) of everything at requests, tokens, payloads and the importer; about ten minutes
+	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-3000} $(BIN)/python -m pytest tests/fuzz --verbose --durations=0 --show-capture=no
 
 bench: setup  ## Speed, as ratios measured in turn (NAME=drain: some; QUICK=1: a glance), written for EVIDENCE.md
 	$(BIN)/python -m benchmarks.speed $(NAME) $(if $(QUICK),--quick)

@@ -24,7 +24,8 @@ method that a path does not have a 405 with `Allow`. Every GET answers HEAD, too
 and is made when there is none; its `traceparent` (W3C Trace Context) goes along to the projector.
 
 Where the service has tokens, a read needs one with the scope `read`, everything else one with `write`, which includes
-`read`. Without a token such a service answers 401 to unknown paths, too.
+`read`. Without a token such a service answers 401 to unknown paths, too. A service that has none and listens on its own
+machine alone answers 421 to requests under any other name than localhost.
 """
 
 REQUEST_ID_HEADERS: Final[dict[str, Any]] = {

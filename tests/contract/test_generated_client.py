@@ -5,15 +5,23 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from projector.process import Projector
+from tests.contract.conftest import SECRET, TOKEN
 from tests.fixtures.clients import ApiClient
 
 PACKAGE = "generated_kata_client"
+
+
+@pytest.fixture
+def api(make_api: Callable[..., ApiClient]) -> ApiClient:
+    """A client of an API that asks for a token, on this test's databases."""
+    return make_api(tokens=TOKEN.entry())
 
 
 @pytest.fixture
@@ -46,7 +54,8 @@ def test_a_generated_client_creates_and_reads_an_item(
     }  # fmt: skip
     models = importlib.import_module(f"{PACKAGE}.models")
 
-    with generated.Client(base_url=str(api.base_url), raise_on_unexpected_status=True) as client:
+    base_url = str(api.base_url)
+    with generated.AuthenticatedClient(base_url, SECRET, raise_on_unexpected_status=True) as client:
         user = operations["create_user"].sync(
             client=client, body=models.UserCreate(name="Ada", email="ada@example.org")
         )
@@ -57,6 +66,8 @@ def test_a_generated_client_creates_and_reads_an_item(
         listed = operations["list_items"].sync(client=client, tag=["cheese"], sort=models.ListItemsSort.VALUE_1)
         missing = operations["get_item"].sync_detailed(item_id=999, client=client)
         readiness = operations["ready"].sync(client=client)
+    with generated.AuthenticatedClient(base_url, "kata_stolen", raise_on_unexpected_status=True) as stranger:
+        refused = operations["get_item"].sync_detailed(item_id=answer.parsed.id, client=stranger)
 
     assert answer.status_code == 201
     assert answer.parsed == again == read
@@ -64,4 +75,5 @@ def test_a_generated_client_creates_and_reads_an_item(
     assert (read.name, read.owner.name, read.tags, read.description) == ("Aged Brie", "Ada", ["cheese"], None)
     assert read.created_at.tzinfo is not None
     assert (missing.status_code, missing.parsed.detail) == (404, "Item with id 999 not found")
+    assert (refused.status_code, refused.parsed.detail) == (401, "The token is not good here")
     assert readiness.status == models.ReadinessStatus.READY
