@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,6 +18,13 @@ from projector.settings import ProjectorSettings
 from shared.mongo import Document, create_client, ensure_read_models, read_model_database
 from tests.fixtures.relays import Outbox
 from tests.fuzz.service import Service, running
+from tests.fuzz.tried import RESULT, Tried
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the long form write what it tried."""
+    if RESULT:
+        config.pluginmanager.register(Tried(Path(RESULT)))
 
 
 @dataclass(frozen=True)
