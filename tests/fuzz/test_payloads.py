@@ -59,7 +59,9 @@ def older(payload: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 OLD: Final = changed({"name": "Ada", "names": {"first": "A"}, "id": 7, "email": "a", "tags": ["a"], **TIMES})
-VERSIONS: Final = st.sampled_from(["-1", "0", "1", "2", "0.0", "false", "9" * 400, "9" * 5000, "1e400", "NaN"])
+VERSIONS: Final = st.just("0") | st.sampled_from(
+    ["-1", "1", "2", "0.0", "false", "9" * 400, "9" * 5000, "1e400", "NaN"]
+)
 
 
 @computed

@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any, Final
 from urllib.parse import quote_from_bytes
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzz.conftest import World
@@ -107,6 +107,8 @@ def test_any_request_is_answered(
 @given(
     body=changed(ITEM) | changed(USER) | ANY_JSON, path=st.sampled_from(["/users", "/items", "/items/1", "/users/1"])
 )
+@example(body=json.dumps({**ITEM, "tags": ["a\0"]}), path="/items")
+@example(body=json.dumps({**USER, "name": "\ud800"}), path="/users/1")
 def test_any_json_is_accepted_or_its_wrong_fields_are_named(service: Service, body: str, path: str) -> None:
     content = body.encode("utf-8", "surrogatepass")
     method = "PUT" if path.endswith("1") else "POST"
