@@ -107,7 +107,7 @@ def test_any_request_is_answered(
 @given(
     body=changed(ITEM) | changed(USER) | ANY_JSON, path=st.sampled_from(["/users", "/items", "/items/1", "/users/1"])
 )
-@example(body=json.dumps({**ITEM, "tags": ["a\0"]}), path="/items")
+@example(body=json.dumps({**USER, "name": "a\0"}), path="/users")
 @example(body=json.dumps({**USER, "name": "\ud800"}), path="/users/1")
 def test_any_json_is_accepted_or_its_wrong_fields_are_named(service: Service, body: str, path: str) -> None:
     content = body.encode("utf-8", "surrogatepass")
