@@ -94,7 +94,7 @@ def be_whole(settings: ProjectorSettings) -> Iterator[Finding]:
         yield Finding(
             f"MongoDB's majority is {behind:.0f} s behind its primary: nothing is acknowledged, so nothing is settled",
             "start the members that are down, and see what the others wait for: "
-            '`mongosh "$MONGO_URL" --eval "rs.printSecondaryReplicationInfo()"`',
+            "`rs.printSecondaryReplicationInfo()` in an administrator's mongosh",
             details={"behind_seconds": behind, "members": members},
         )
 

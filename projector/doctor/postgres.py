@@ -93,13 +93,13 @@ def take_writes(settings: ProjectorSettings) -> Iterator[Finding]:
         yield Finding(
             "PostgreSQL is a standby: it takes no writes",
             "name the primary in DATABASE_URL (of several hosts: `?target_session_attrs=read-write`); if the primary "
-            'is lost for good: `psql "$DATABASE_URL" -c "SELECT pg_promote()"`, then the runbook\'s procedure for it',
+            "is lost for good, as an administrator: `SELECT pg_promote()`, then the runbook's procedure for it",
         )
     elif row["read_only"]:
         yield Finding(
             "PostgreSQL takes no writes from us: default_transaction_read_only is on",
-            'switch it off where it is set: `psql "$DATABASE_URL" -c '
-            "\"SELECT source, sourcefile FROM pg_settings WHERE name = 'default_transaction_read_only'\"`",
+            "switch it off where it is set, as an administrator sees it: "
+            "`SELECT source, sourcefile FROM pg_settings WHERE name = 'default_transaction_read_only'`",
         )
 
 

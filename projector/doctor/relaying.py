@@ -83,7 +83,7 @@ def take_no_longer_than_usual(settings: ProjectorSettings) -> Iterator[Finding]:
             yield Finding(
                 f"{what} {seconds:.1f} s, usual are {usual:.3f} s ({name}"
                 + (f", it waits for {waits_for})" if waits_for else ")"),
-                "see what is busy in MongoDB: `mongosh \"$MONGO_URL\" --eval 'db.currentOp({active: true})'`, "
+                "see what is busy in MongoDB (`db.currentOp({active: true})` in an administrator's mongosh) "
                 "and PostgreSQL: the findings on locks; a batch that reaches BATCH_DEADLINE_SECONDS is given up and "
                 "comes again, so lower BATCH_SIZE if batches always do",
                 Severity.WARNING,

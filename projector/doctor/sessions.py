@@ -102,7 +102,7 @@ def leave_no_transaction_open(settings: ProjectorSettings) -> Iterator[Finding]:
         yield Finding(
             f"the prepared transaction '{row['gid']}' of {row['role']} is neither committed nor rolled back since "
             f"{row['since']} and holds its locks and the xmin horizon, {row['horizon_age']} transactions back",
-            f"""`psql "$DATABASE_URL" -c "ROLLBACK PREPARED '{row["gid"]}'"`, unless its coordinator will commit it""",
+            f"as an administrator: `ROLLBACK PREPARED '{row['gid']}'`, unless its coordinator will commit it",
             Severity.WARNING,
             row,
         )
@@ -125,7 +125,7 @@ def keep_no_idle_slots(settings: ProjectorSettings) -> Iterator[Finding]:
         yield Finding(
             f"nobody reads the {row['type']} slot {row['slot']}: it keeps {row['log_kept']} of its log{holds}",
             "start the standby or consumer it is for; if that will not come back: "
-            f"""`psql "$DATABASE_URL" -c "SELECT pg_drop_replication_slot('{row["slot"]}')"`""",
+            f"as an administrator: `SELECT pg_drop_replication_slot('{row['slot']}')`",
             Severity.WARNING,
             row,
         )
@@ -157,4 +157,4 @@ def _session(row: Row) -> str:
 
 
 def _terminate(row: Row) -> str:
-    return f'end what it is; if it does not end: `psql "$DATABASE_URL" -c "SELECT pg_terminate_backend({row["pid"]})"`'
+    return f"end what it is; if it does not end, as an administrator: `SELECT pg_terminate_backend({row['pid']})`"

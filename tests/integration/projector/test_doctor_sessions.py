@@ -39,7 +39,7 @@ def stranger(settings: ProjectorSettings) -> closing[psycopg.Connection]:
 def remedied(settings: ProjectorSettings, found: Finding) -> str:
     """Run the SQL that the remedy names, and return it."""
     assert json.dumps(dict(found.details))
-    statement = found.remedy.split('-c "')[1].split('"')[0]
+    statement = found.remedy.split("`")[1]
     with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as connection:
         connection.execute(statement.encode())
     return statement

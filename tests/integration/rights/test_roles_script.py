@@ -1,6 +1,7 @@
 """`python api/scripts/roles.py`: at any time, again and again, by whoever administrates the servers."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -18,6 +19,7 @@ from shared.rights.tables import SEQUENCES, TABLES
 from shared.write_model import METADATA
 from tests.fixtures.databases import ROOT
 from tests.fixtures.roles import Guarded, drop_roles
+from tests.fixtures.runbook import procedure, run_procedure
 
 REVISIONS = [s.revision for s in ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).walk_revisions()][::-1]
 
@@ -193,3 +195,33 @@ def test_migrations_under_a_role_that_owns_nothing_say_which_setting_is_wrong(
         "PostgreSQL refused, nothing was changed; MIGRATION_DATABASE_URL, or else DATABASE_URL, must name the owner of "
         "the tables: permission denied for table alembic_version"
     )
+
+
+def test_a_dump_that_is_restored_brings_the_rights_along(
+    fresh: Guarded, administrator: psycopg.Connection, tmp_path: Path
+) -> None:
+    assert fresh.make_roles("postgres").exit_code == 0
+    fresh.alembic("upgrade", "head")
+    environment = {"DATABASE_URL": fresh.database_url, "DUMP": str(tmp_path / "kata.dump")}
+    for commands in (procedure("Backups"), procedure("Restoring PostgreSQL", 0)):
+        done = run_procedure(commands.replace("kata.dump", '"$DUMP"'), environment)
+        assert done.returncode == 0, done.stderr
+    assert_exact(administrator, fresh.prefix)
+    assert fresh.make_roles("postgres").exit_code == 0
+    assert_exact(administrator, fresh.prefix)
+    fresh.alembic("downgrade", "base")
+
+
+def test_the_runbooks_commands_make_the_roles(fresh: Guarded, administrator: psycopg.Connection) -> None:
+    made = run_procedure(procedure("Roles", 0), fresh.administrator)
+    assert made.returncode == 0, made.stderr
+    assert f"{fresh.prefix}_api: user made" in made.stdout
+    told = {
+        **fresh.environment(Role.PROJECTOR),
+        **fresh.maintenance,
+        "MIGRATION_DATABASE_URL": fresh.postgres_url(Role.MIGRATION),
+    }
+    looked = run_procedure(procedure("Roles", 1), told)
+    assert "Found: 1." in looked.stdout, "no projector runs, and nothing else is wrong"
+    assert "ERROR  projectors" in looked.stdout, looked.stdout + looked.stderr
+    assert_exact(administrator, fresh.prefix)
