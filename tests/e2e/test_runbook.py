@@ -24,16 +24,24 @@ Block = tuple[str, int]
 
 def run_by(module: Path) -> Iterator[Block]:
     """Yield the blocks that the tests of a module run: each is named by a call of `procedure`, or all of a section."""
-    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == procedure.__name__:
-            title = ast.literal_eval(node.args[0])
-            match node.args[1:]:
-                case []:
+            match node.args:
+                case [ast.Constant(value=str(title))]:
                     yield title, 0
-                case [ast.Constant(value=int(block))]:
+                case [ast.Constant(value=str(title)), ast.Constant(value=int(block))]:
                     yield title, block
-                case _:  # a variable, in a loop over them
-                    yield from ((title, block) for block in range(len(procedures().get(title, ()))))
+                case [ast.Constant(value=str(title)), *_]:  # a variable, in a loop over them
+                    yield from all_of({title})
+                case _:  # a function that is told the title: whichever the module names
+                    yield from all_of({each.value for each in ast.walk(tree) if isinstance(each, ast.Constant)})
+
+
+def all_of(titles: set[object]) -> Iterator[Block]:
+    """Yield every block of the sections with these titles."""
+    for title, blocks in procedures().items():
+        yield from ((title, block) for block in range(len(blocks)) if title in titles)
 
 
 def test_every_procedure_is_run_by_a_test() -> None:
