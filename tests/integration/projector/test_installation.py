@@ -7,6 +7,7 @@ import pytest
 from pymongo.database import Database
 
 from api.scripts.clean_mongo import clean
+from projector.handshake import shake_hands
 from projector.process import Projector
 from projector.relay import Relay
 from projector.settings import ProjectorSettings
@@ -35,6 +36,15 @@ def of_another_timeline(postgres: psycopg.Connection, read_models: Database[Docu
     return "the read models belong to another installation (timeline: MongoDB has 7, PostgreSQL has "
 
 
+def of_tables_made_anew(postgres: psycopg.Connection, read_models: Database[Document]) -> str:
+    with postgres.transaction():
+        postgres.execute("CREATE TABLE restored (LIKE installation INCLUDING ALL)")
+        postgres.execute("INSERT INTO restored SELECT * FROM installation")
+        postgres.execute("DROP TABLE installation")
+        postgres.execute("ALTER TABLE restored RENAME TO installation")
+    return "the read models belong to another installation (table: MongoDB has "
+
+
 def of_unknown_origin(postgres: psycopg.Connection, read_models: Database[Document]) -> str:
     postgres.execute("UPDATE installation SET has_read_models = false")
     read_models["meta"].drop()
@@ -46,7 +56,7 @@ def lost(postgres: psycopg.Connection, read_models: Database[Document]) -> str:
     return "the read models of this installation are gone"
 
 
-DOUBTS = [of_another_installation, of_another_server, of_another_timeline, of_unknown_origin, lost]
+DOUBTS = [of_another_installation, of_another_server, of_another_timeline, of_tables_made_anew, of_unknown_origin, lost]
 
 
 @pytest.mark.parametrize("doubt", DOUBTS, ids=lambda doubt: doubt.__name__)
@@ -118,6 +128,28 @@ def test_a_reset_of_the_tables_under_a_connected_relay_is_noticed_in_its_next_ba
     clean(outbox.connection, read_models)
     drain(relay)
     assert [d["name"] for d in read_models["users_read"].find()] == ["Somebody else"]
+
+
+def test_rows_that_are_put_back_under_a_connected_relay_are_noticed_in_its_next_batch(
+    relay: Relay, outbox: Outbox, postgres: psycopg.Connection, read_models: Database[Document]
+) -> None:
+    outbox.user(1)
+    drain(relay)
+    before = postgres.execute("SELECT number FROM handshake").fetchone()
+    shake_hands(postgres, read_models)
+    with postgres.transaction():
+        installation = postgres.execute("SELECT id FROM installation").fetchone()
+        postgres.execute("TRUNCATE installation, handshake")
+        postgres.execute("INSERT INTO installation (id, has_read_models) VALUES (%s, true)", installation)
+        postgres.execute("INSERT INTO handshake (number) VALUES (%s)", before)
+    message = outbox.user(2)
+
+    with pytest.raises(InstallationChangedError):
+        relay.run_once()
+    with pytest.raises(ForeignReadModelsError, match="PostgreSQL was restored"):
+        relay.run_once()
+    assert outbox.ids() == [message]
+    assert read_models["users_read"].count_documents({"_id": 2}) == 0
 
 
 def test_tables_that_are_gone_are_waited_for(
