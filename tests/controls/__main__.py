@@ -41,7 +41,7 @@ def main(names: Names = None, *, list_them: ListThem = False, times: Times = 1, 
         _expect_texts(chosen, source)
         # Some tests end whatever sessions a server has, so trials at the same time have servers of their own.
         environments = [stack.enter_context(servers()) for _ in range(jobs)]
-        asyncio.run(_expect_green(chosen, source, environments[0]))
+        asyncio.run(_expect_green(chosen, source, environments))
         trials = asyncio.run(_take_away(chosen, source, environments, times))
     unnoticed = [control for control in chosen if any(trial.missed(control) for trial in trials[control])]
     if unnoticed:
@@ -76,13 +76,26 @@ def _expect_texts(chosen: Sequence[Control], source: Path) -> None:
         raise typer.Exit(1) from error
 
 
-async def _expect_green(chosen: Sequence[Control], source: Path, environment: Mapping[str, str]) -> None:
+async def _expect_green(chosen: Sequence[Control], source: Path, environments: Sequence[Mapping[str, str]]) -> None:
     tests = sorted({test for control in chosen for test in control.noticed_by})
     _say(f"{len(tests)} tests with every guard in place ...")
-    with copy_of(source) as tree:
-        trial = await run(tree, tests, environment)
-    if disturbed := trial.disturbed(tests):
-        _say("\n".join([trial.output, "these are not green:", *disturbed]))
+
+    disturbed: list[str] = []
+
+    async def run_part(number: int, environment: Mapping[str, str]) -> None:
+        part = tests[number :: len(environments)]
+        if not part:
+            return
+        with copy_of(source) as tree:
+            trial = await run(tree, part, environment)
+        if found := trial.disturbed(part):
+            disturbed.extend([*found, trial.output])
+
+    async with asyncio.TaskGroup() as group:
+        for number, environment in enumerate(environments):
+            group.create_task(run_part(number, environment))
+    if disturbed:
+        _say("\n".join(["these are not green:", *disturbed]))
         raise typer.Exit(1)
 
 

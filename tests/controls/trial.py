@@ -19,7 +19,7 @@ from tests.controls.control import Control
 # What is generated, and what is no part of the project.
 LEFT_OUT: Final = shutil.ignore_patterns(".*", "__pycache__", "htmlcov", "*.egg-info")
 TEST_SECONDS: Final = 120
-TRIAL_SECONDS: Final = 900
+START_SECONDS: Final = 120
 # A condition that is waited for in vain proves nothing: the machine may be slow.
 WAITING: Final = "tests/fixtures/waiting.py"
 
@@ -93,11 +93,12 @@ async def run(tree: Path, tests: Sequence[str], servers: Mapping[str, str]) -> T
         sys.executable, "-m", "pytest", *plugins, *options, *tests,
         cwd=tree, env=environment, stdout=PIPE, stderr=STDOUT, start_new_session=True,
     )  # fmt: skip
+    seconds = START_SECONDS + TEST_SECONDS * len(tests)
     try:
-        async with asyncio.timeout(TRIAL_SECONDS):
+        async with asyncio.timeout(seconds):
             printed, _ = await process.communicate()
     except TimeoutError:
-        printed = f"given up after {TRIAL_SECONDS} s".encode()
+        printed = f"given up after {seconds} s".encode()
     finally:
         # With whatever its tests have started.
         with suppress(ProcessLookupError):
