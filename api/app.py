@@ -26,7 +26,7 @@ from api.metrics import ApiMetrics
 from api.middleware import REQUEST_ID, RequestContextMiddleware, UnexpectedErrorMiddleware
 from api.openapi import DESCRIPTION, complete_openapi
 from api.point_reads import PointReads
-from api.pool import BoundedPool, replace_stale_connections
+from api.pool import BoundedPool, give_back_without_transaction, replace_stale_connections
 from api.problems import install_problems
 from api.settings import ApiSettings
 from api.tags import routes as tags
@@ -62,6 +62,7 @@ def create_app(settings: ApiSettings, tracing: Tracing | None = None) -> FastAPI
             enable_seqscan="off",
         )
         replace_stale_connections(engine)
+        give_back_without_transaction(engine)
         metrics.watch_pool(cast("BoundedPool", engine.pool))
         read_models = async_read_model_database(client, settings)
         provenance = Provenance(engine, read_models)

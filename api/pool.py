@@ -12,7 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolResetState
 
 # Commands of some milliseconds empty such a queue within the pool's time-out. Whoever comes beyond that would wait for
 # nothing, and is told so at once.
@@ -39,6 +39,20 @@ class BoundedPool(AsyncAdaptedQueuePool):
 def replace_stale_connections(engine: AsyncEngine) -> None:
     """Make the pool of `engine` look at the socket of each connection it hands out."""
     event.listen(engine.sync_engine, "checkout", _refuse_if_spoken_to)
+
+
+def give_back_without_transaction(engine: AsyncEngine) -> None:
+    """Make the pool of `engine` roll back what is open on a connection that is given back.
+
+    It does so by itself, but not after a commit that broke off before it was sent: that it takes for the transaction's
+    end. Whoever got the connection next would read what was never committed, and commit it with what is its own.
+    """
+    event.listen(engine.sync_engine, "reset", _roll_back_what_is_open)
+
+
+def _roll_back_what_is_open(connection: Any, _record: object, state: PoolResetState) -> None:
+    if state.asyncio_safe and not state.terminate_only:
+        connection.rollback()
 
 
 def _refuse_if_spoken_to(connection: Any, _record: object, _proxy: object) -> None:

@@ -87,6 +87,27 @@ def test_atomic_a_failed_command_leaves_nothing(
     assert {unprojected.put("/users/1", json={}).status_code for _ in range(12)} == {202}
 
 
+def test_atomic_a_commit_that_is_never_sent_leaves_nothing_to_whoever_gets_the_connection_next(
+    make_api: Callable[..., ApiClient], postgres: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = make_api(database_pool_size=1, default_wait_seconds=0)
+    user_id = api.new_user()["id"]
+
+    async def break_off(_: object) -> None:
+        raise RuntimeError("before the commit")
+
+    with monkeypatch.context() as broken, capture_logs():
+        broken.setattr(psycopg.AsyncConnection, "commit", break_off)
+        assert api.put(f"/users/{user_id}", json={"name": "Eve"}).status_code == 500
+
+    assert row_counts(postgres)["outbox"] == 1
+    assert postgres.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+    ).fetchone() == (0,)
+    assert api.put(f"/users/{user_id}", json={}).json()["version"] == 2
+    assert postgres.execute("SELECT name, version FROM users").fetchall() == [("Ada", 2)]
+
+
 def test_the_message_says_what_the_answer_shows(
     unprojected: ApiClient, postgres: psycopg.Connection, ids: tuple[int, int, int]
 ) -> None:
