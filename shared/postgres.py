@@ -31,6 +31,17 @@ WAKE_CHANNEL = "outbox_wake"
 SETTLED_CHANNEL = "outbox_settled"
 DEAD_CHANNEL = "outbox_dead"
 
+# What a session has that says nothing else. Whoever stands still in a transaction, or is cut off in one, keeps others
+# from the rows it has locked: the server ends that.
+IDLE_IN_TRANSACTION_MILLISECONDS = 30_000
+# Nor does it keep a session, and its locks, for a peer that is gone without a word. By itself it would for two hours.
+SERVER_KEEPALIVES: Mapping[str, int] = {
+    "tcp_keepalives_idle": 10,
+    "tcp_keepalives_interval": 3,
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
 KEEPALIVES: Mapping[str, int] = {
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -47,7 +58,8 @@ def to_json(value: Any) -> str:
 
 def connection_arguments(settings: Settings, application_name: str, session: Mapping[str, str | int]) -> dict[str, Any]:
     """Return what psycopg's connect takes beside the DSN. `session` holds server settings, times in milliseconds."""
-    options = " ".join(f"-c {name}={value}" for name, value in session.items())
+    usual = {"idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_MILLISECONDS, **SERVER_KEEPALIVES}
+    options = " ".join(f"-c {name}={value}" for name, value in {**usual, **session}.items())
     return {
         "application_name": application_name,
         "connect_timeout": settings.connect_timeout_seconds,

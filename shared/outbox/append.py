@@ -19,8 +19,10 @@ COPY_OUTBOX: Final = """
 """
 
 
+# One statement, sent at once: while the server waited for a COPY to go on, no time-out would end the transaction.
 APPEND: Final = """
-    COPY outbox (aggregate_type, aggregate_id, aggregate_version, event_type, payload) FROM STDIN
+    INSERT INTO outbox (aggregate_type, aggregate_id, aggregate_version, event_type, payload)
+    SELECT * FROM unnest(%s::text[], %s::bigint[], %s::int[], %s::text[], %s::text[]::jsonb[])
 """
 
 
@@ -54,9 +56,9 @@ def copy_in(cursor: Cursor[TupleRow], events: Iterable[Event], ids: Iterable[int
 
 def append_all(cursor: Cursor[TupleRow], events: Iterable[Event]) -> None:
     """Add one message per event, for which nobody waits, in their order."""
-    with cursor.copy(APPEND) as copy:
-        for event in events:
-            copy.write_row(_columns(event))
+    rows = [_columns(event) for event in events]
+    if rows:
+        cursor.execute(APPEND, [list(column) for column in zip(*rows, strict=True)])
 
 
 def _columns(event: Event) -> tuple[str, int, int, str, str]:
