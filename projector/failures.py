@@ -11,7 +11,7 @@ from typing import Final
 import psycopg
 from psycopg.rows import class_row
 
-from shared.outbox.message import COLUMNS, OutboxMessage
+from shared.outbox.message import ARRAYS, COLUMNS, OutboxMessage, as_arrays
 
 # Of an error text an operator needs the beginning; some servers append whole documents.
 ERROR_LENGTH: Final = 1_000
@@ -34,13 +34,13 @@ CLAIM_ONE: Final = f"""
 """
 
 # A `pause` of null makes it a dead letter.
-FAIL: Final = """
+FAIL: Final = f"""
     INSERT INTO outbox_failures (id, aggregate_type, aggregate_id, aggregate_version, event_type, payload,
                                  trace_context, created_at, attempts, error, state, next_attempt_at)
-    VALUES (%(id)s, %(aggregate_type)s, %(aggregate_id)s, %(aggregate_version)s, %(event_type)s, %(payload)s::jsonb,
-            %(trace_context)s::jsonb, %(created_at)s, %(attempts)s, %(error)s,
-            CASE WHEN %(pause)s::float8 IS NULL THEN 'dead' ELSE 'retrying' END,
-            clock_timestamp() + make_interval(secs => %(pause)s::float8))
+    SELECT id, aggregate_type, aggregate_id, aggregate_version, event_type, payload, trace_context, created_at,
+           attempts, error, CASE WHEN pause IS NULL THEN 'dead' ELSE 'retrying' END,
+           clock_timestamp() + make_interval(secs => pause)
+    FROM unnest({ARRAYS}, %(error)s::text[], %(pause)s::float8[]) AS message ({COLUMNS}, error, pause)
     ON CONFLICT (id) DO UPDATE SET attempts = excluded.attempts, error = excluded.error, state = excluded.state,
         failed_at = clock_timestamp(), next_attempt_at = excluded.next_attempt_at
 """
@@ -91,13 +91,11 @@ def claim_one(connection: psycopg.Connection, message_id: int) -> list[OutboxMes
 
 def record(connection: psycopg.Connection, failed: Mapping[OutboxMessage, Failure]) -> None:
     """Keep the messages that failed, out of the relay's way."""
-    connection.cursor().executemany(
-        FAIL,
-        [
-            message.as_columns() | {"attempts": failure.attempts, "error": failure.error, "pause": failure.pause}
-            for message, failure in failed.items()
-        ],
+    rows = (
+        message.as_columns() | {"attempts": failure.attempts, "error": failure.error, "pause": failure.pause}
+        for message, failure in failed.items()
     )
+    connection.execute(FAIL, as_arrays(rows))
 
 
 def go_on(connection: psycopg.Connection, ids: list[int]) -> None:

@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow, class_row, scalar_row
 from projector import failures
 from projector.failures import Failure
 from shared.mongo_time import MongoTime
-from shared.outbox.message import COLUMNS, OutboxMessage
+from shared.outbox.message import ARRAYS, COLUMNS, OutboxMessage, as_arrays
 from shared.postgres import DEAD_CHANNEL, SETTLED_CHANNEL
 from shared.write_model.installation import HISTORY
 
@@ -44,12 +44,7 @@ CLAIM_ONE: Final = f"""
 """
 
 # An effect that is not finished keeps its message, with the cursor where it stands.
-KEEP: Final = """
-    INSERT INTO outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, payload, trace_context,
-                        created_at, awaited, cursor, attempts)
-    VALUES (%(id)s, %(aggregate_type)s, %(aggregate_id)s, %(aggregate_version)s, %(event_type)s, %(payload)s::jsonb,
-            %(trace_context)s::jsonb, %(created_at)s, %(awaited)s, %(cursor)s, %(attempts)s)
-"""
+KEEP: Final = f"INSERT INTO outbox ({COLUMNS}) SELECT * FROM unnest({ARRAYS})"
 
 # Settling a version makes older failures of the same aggregate pointless: the event carries the full state. A repair
 # has rewritten its own version as well. With them goes the row of a message that had failed and is settled now.
@@ -240,9 +235,8 @@ def settle(
         )
         superseded = len({row[0] for row in cursor} - {message.id for message in settlement.settled})
     if settlement.unfinished:
-        cursor.executemany(
-            KEEP, [message.as_columns() | {"cursor": at} for message, at in settlement.unfinished.items()]
-        )
+        kept = (message.as_columns() | {"cursor": at} for message, at in settlement.unfinished.items())
+        cursor.execute(KEEP, as_arrays(kept))
         failures.go_on(connection, [message.id for message in settlement.unfinished])
     if settlement.failed:
         failures.record(connection, settlement.failed)

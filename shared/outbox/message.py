@@ -1,5 +1,6 @@
 """An outbox message as code sees it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final
@@ -40,3 +41,17 @@ class OutboxMessage:
 # A row of `outbox` is an OutboxMessage.
 COLUMN_NAMES: Final = tuple(column.name for column in fields(OutboxMessage))
 COLUMNS: Final = ", ".join(COLUMN_NAMES)
+
+# Some messages as rows. A statement with all of them is sent as one: sent row by row (executemany), it would leave
+# behind it a transaction that the server does not end when nothing happens in it any more.
+ARRAYS: Final = """
+    %(id)s::bigint[], %(aggregate_type)s::text[], %(aggregate_id)s::bigint[], %(aggregate_version)s::int[],
+    %(event_type)s::text[], %(payload)s::text[]::jsonb[], %(trace_context)s::text[]::jsonb[],
+    %(created_at)s::timestamptz[], %(awaited)s::boolean[], %(cursor)s::bigint[], %(attempts)s::int[]
+"""
+
+
+def as_arrays(rows: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return rows, all with the same columns, as a list for each column."""
+    found = list(rows)
+    return {name: [row[name] for row in found] for name in found[0]}

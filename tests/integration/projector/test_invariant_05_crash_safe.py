@@ -9,6 +9,8 @@ import psycopg
 import pytest
 from pymongo.database import Database
 
+from projector import connection
+from projector import outbox as outbox_module
 from projector.connection import open_relay_connection
 from projector.delivery import Delivery
 from projector.position import ClaimPosition
@@ -142,3 +144,39 @@ def test_the_sessions_time_outs_lie_above_the_deadline(settings: ProjectorSettin
     connection, _ = relay._connected()  # noqa: SLF001 - what the server holds of the relay's session
     for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
         assert connection.execute(f"SHOW {name}").fetchone() == ("12s",)
+
+
+@pytest.mark.parametrize("outcome", ["failed", "unfinished", "settled"])
+def test_the_server_ends_a_batch_that_stands_still_after_it_was_recorded(
+    outcome: str,
+    monkeypatch: pytest.MonkeyPatch,
+    make_relay: Callable[..., Relay],
+    outbox: Outbox,
+    postgres: psycopg.Connection,
+) -> None:
+    monkeypatch.setattr(connection, "SERVER_MARGIN_SECONDS", 0)
+    relay = make_relay(batch_deadline_seconds=1, fan_out_step=1, fan_out_budget_seconds=0)
+    outbox.user(1)
+    outbox.item(1)
+    drain(relay)
+    if outcome == "failed":
+        outbox.append("user", 1, 2, "exploded", {})
+    else:
+        outbox.user(1, 2) if outcome == "unfinished" else outbox.item(1, 2)
+    sessions = (
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()"
+    )
+
+    expected = iter([(1,)])
+
+    def stand_still(*_: object) -> None:
+        # It is called twice.
+        assert postgres.execute(sessions).fetchone() == next(expected, (0,))
+        wait_until(lambda: postgres.execute(sessions).fetchone() == (0,), "the server has ended the transaction")
+
+    with monkeypatch.context() as slow:
+        slow.setattr(outbox_module, "_notify", stand_still)
+        with pytest.raises(TRANSIENT):
+            relay.run_once()
+    assert len(outbox.ids()) == 1
+    assert outbox.failures() == []
