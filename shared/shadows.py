@@ -1,6 +1,7 @@
 """Shadows: the collections that replays build beside the live ones. No name is ever used twice.
 
-Only a registered replay's shadow is anybody's business. Any other was left by a process that died in between.
+Only a registered replay's shadow is anybody's business. Any other was left by a process that died in between, or made
+anew by MongoDB for a write that arrived late, when the shadow it was meant for was gone.
 """
 
 from typing import Final
@@ -38,6 +39,12 @@ def cancel_replay(connection: psycopg.Connection, database: Database[Document]) 
 
 def drop_shadows(database: Database[Document], *, but: str | None = None) -> None:
     """Drop every shadow there is, but not the one of this name."""
-    for name in database.list_collection_names():
-        if name != but and any(name.startswith(f"{read_model.name}{MARK}") for read_model in READ_MODELS):
+    for name in shadow_names(database):
+        if name != but:
             database.drop_collection(name)
+
+
+def shadow_names(database: Database[Document]) -> list[str]:
+    """Return the names of the shadows there are."""
+    marks = tuple(f"{read_model.name}{MARK}" for read_model in READ_MODELS)
+    return [name for name in database.list_collection_names() if name.startswith(marks)]

@@ -34,6 +34,7 @@ CHECKS: Final = (
     Check("dead letters", relaying.have_no_dead_letters, TABLES),
     Check("validators", read_models.take_what_we_write, (*TABLES, MONGO)),
     Check("replays", read_models.finish_replays, TABLES),
+    Check("what replays leave", read_models.leave_no_shadows, (*TABLES, MONGO)),
     Check("drift", read_models.agree_with_the_rows, TABLES),
     Check("transactions", sessions.leave_no_transaction_open, (POSTGRES,)),
     Check("locks", sessions.wait_for_no_lock, (POSTGRES,)),

@@ -11,6 +11,7 @@ from shared.installation import ForeignReadModelsError, check_read_models
 from shared.mongo import read_model_database
 from shared.postgres import REPLAY_LOCK
 from shared.read_models import READ_MODELS, ReadModel, shapes_of
+from shared.shadows import shadow_names
 
 # Code 121 is MongoDB's DocumentValidationFailure.
 REFUSED: Final = """
@@ -19,15 +20,22 @@ REFUSED: Final = """
 """
 
 # Whoever replays holds this lock from the beginning to the end.
-INTERRUPTED: Final = """
-    SELECT id, aggregate_type || 's' AS read_model, state, copied, expected,
-           to_char(updated_at, 'YYYY-MM-DD HH24:MI:SS TZ') AS since
-    FROM replays WHERE ended_at IS NULL AND NOT EXISTS (
+REPLAYING: Final = """
+    EXISTS (
         SELECT FROM pg_locks
         WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
           AND classid = 0 AND objid = %(key)s AND objsubid = 1 AND granted
     )
 """
+
+INTERRUPTED: Final = f"""
+    SELECT id, aggregate_type || 's' AS read_model, state, copied, expected,
+           to_char(updated_at, 'YYYY-MM-DD HH24:MI:SS TZ') AS since
+    FROM replays WHERE ended_at IS NULL AND NOT {REPLAYING}
+"""
+
+# Which shadow somebody may go on with, and whether somebody is just making one.
+EXPECTED: Final = f"SELECT (SELECT shadow FROM replays WHERE ended_at IS NULL) AS shadow, {REPLAYING} AS replaying"
 
 KINDS: Final = ("missing", "stale", "orphaned", "different")
 
@@ -132,6 +140,22 @@ def finish_replays(settings: ProjectorSettings) -> Iterator[Finding]:
                 Severity.WARNING,
                 {"read_model": name, "error": replay.error},
             )
+
+
+def leave_no_shadows(settings: ProjectorSettings) -> Iterator[Finding]:
+    """Look for collections that replays have left, or that a late write has made anew."""
+    with mongo_client(settings) as client:
+        left = set(shadow_names(read_model_database(client, settings)))
+    (expected,) = ask(settings, EXPECTED, key=REPLAY_LOCK)
+    left -= {expected["shadow"]}
+    if left and not expected["replaying"]:
+        yield Finding(
+            f"nobody reads or writes what replays have left: {', '.join(sorted(left))}",
+            "`projector replay --cancel` drops it"
+            + (", and gives up the one that was interrupted" if expected["shadow"] else ""),
+            Severity.WARNING,
+            {"collections": sorted(left)},
+        )
 
 
 def agree_with_the_rows(settings: ProjectorSettings) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 from pymongo.database import Database
 
+from projector import replays
 from projector.doctor import migrations, read_models, relaying
 from projector.doctor.finding import Finding, Severity
 from projector.relay import Relay
@@ -20,7 +21,7 @@ from shared.mongo import Document
 from shared.read_models import ITEMS_READ
 from tests.fixtures.databases import ROOT, alembic
 from tests.fixtures.relays import Outbox, drain
-from tests.fixtures.replays import MakeReplay
+from tests.fixtures.replays import MakeReplay, shadows
 from tests.fixtures.waiting import wait_until
 from tests.integration.projector.conftest import OwnServers, ProjectorProcess, Rows, environment_of, migrate, run_cli
 
@@ -209,6 +210,27 @@ def test_a_replay_that_was_interrupted_until_it_is_done(
     done = run_cli(settings, *found.remedy.split("`")[1].split()[1:])
     assert done.returncode == 0, done.stderr
     assert list(read_models.finish_replays(settings)) == []
+
+
+def test_collections_that_replays_have_left(
+    settings: ProjectorSettings, rows: Rows, make_replay: MakeReplay, postgres: psycopg.Connection,
+    stored: Database[Document],
+) -> None:  # fmt: skip
+    rows.user()
+    make_replay("user").begin()
+    assert list(read_models.leave_no_shadows(settings)) == []
+    # What a projector had sent for a shadow that is no more arrives late.
+    stored["items_read_shadow_00"].insert_one({"_id": 1, "version": 1})
+    with replays.taking_turn(postgres):
+        assert list(read_models.leave_no_shadows(settings)) == []
+
+    found = only(list(read_models.leave_no_shadows(settings)))
+
+    assert found.cause == "nobody reads or writes what replays have left: items_read_shadow_00"
+    assert found.remedy == "`projector replay --cancel` drops it, and gives up the one that was interrupted"
+    assert run_cli(settings, "replay", "--cancel").returncode == 0
+    assert list(read_models.leave_no_shadows(settings)) == []
+    assert shadows(stored) == []
 
 
 def test_a_replay_that_failed(
