@@ -14,6 +14,7 @@ from pymongo.database import Database
 from projector.connection import open_relay_connection
 from projector.deadline import Deadline
 from projector.delivery import Delivered, Delivery
+from projector.handshake import Handshake
 from projector.position import FROM_THE_START, ClaimPosition
 from projector.relay import BatchCounts, Relay
 from projector.replays import Shadow
@@ -87,7 +88,7 @@ class Actor:
     def relay(self, *, connected: bool = False) -> None:
         """Run a lane, in the loop that a projector runs it in, until it finds nothing to do.
 
-        `connected`: long after its start, which is not watched.
+        `connected`: long after its start, which is not watched, and shortly after hands were shaken.
         """
         relay = self.lane(connected=connected)
         stop = threading.Event()
@@ -110,9 +111,22 @@ class Actor:
         lane = f"{self.name} lane 0"
         suspects = None if connected else Suspects([lane], self.settings.batch_size)
         self._position = ClaimPosition()
-        relay = Relay(self.settings, open_connection, delivery, self._position, name=lane, suspects=suspects)
+        relay = Relay(
+            self.settings,
+            open_connection,
+            delivery,
+            self._position,
+            name=lane,
+            suspects=suspects,
+            before_settling=(lambda: None) if connected else self._handshake().be_recent,
+        )
         self._stack.callback(relay.close)
         return relay
+
+    def _handshake(self) -> Handshake:
+        shaking = Handshake(self.settings, self.name, self.database)
+        self._stack.callback(shaking._close)  # noqa: SLF001 - at the end of its own loop, which does not run here
+        return shaking
 
     def settle_all(self, relay: Relay) -> None:
         """Wake the lane and step it, as often as it takes, until it finds nothing to do."""

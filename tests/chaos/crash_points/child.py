@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from projector import connection, relay, replay, replay_run, swap
+from projector import connection, handshake, relay, replay, replay_run, swap
 from projector.settings import ProjectorSettings
 from shared import postgres
 from shared.logs import configure_logs
@@ -170,7 +170,7 @@ def make_small() -> None:
     """Have several pages of few rows, no statement that comes by the clock, and one start that is watched: a lane's."""
     replay.PAGE = 3  # type: ignore[misc] - a constant
     replay_run.open_relay_connection = effects.unwatched(replay_run.open_relay_connection)
-    relay.DUE_SECONDS = relay.HEARTBEAT_SECONDS = 3600.0  # type: ignore[misc] - constants
+    relay.DUE_SECONDS = relay.HEARTBEAT_SECONDS = handshake.EVERY_SECONDS = 3600.0  # type: ignore[misc] - constants
 
 
 def make_impatient() -> None:
