@@ -39,7 +39,7 @@ class Weather:
 
 
 # In CI: every kind once. Longer than an election takes.
-SQUALL: Final = Weather((4, 4), spread_seconds=3, seconds=(2, 4), long_seconds=(2, 4), long_share=0)
+SQUALL: Final = Weather((5, 5), spread_seconds=3, seconds=(2, 4), long_seconds=(2, 4), long_share=0)
 # Now and then longer than a batch may last, and than the sessions' time-outs.
 STORM: Final = Weather((2, 7), spread_seconds=12, seconds=(1, 8), long_seconds=(12, 25), long_share=0.2)
 
