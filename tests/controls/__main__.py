@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -36,6 +37,9 @@ def main(names: Names = None, *, list_them: ListThem = False, times: Times = 1, 
         for control in chosen:
             typer.echo(f"{control.guard}: without it, {control.without}")
         return
+    # Whatever ends this ends what it has started, also in the background of a shell, where SIGINT is ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     # All of them on the tree as it is now, whatever is edited meanwhile.
     with copy_of(ROOT) as source, ExitStack() as stack:
         _expect_texts(chosen, source)
