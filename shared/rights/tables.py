@@ -52,6 +52,7 @@ TABLES: Final[Mapping[str, Mapping[Role, str]]] = {
         Role.PROJECTOR: "SELECT, INSERT, UPDATE, DELETE",
         Role.MAINTENANCE: "SELECT, UPDATE (operation_time, cluster_time), DELETE",
     },
+    # `handshake` is written by the version from before it got a table of its own.
     "installation": {
         Role.API: "SELECT",
         Role.PROJECTOR: "SELECT, UPDATE (has_read_models, handshake)",
