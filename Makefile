@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests wait more than they compute. Each process has servers of its own, and a file's tests stay together.
+# Tests wait more than they compute. Each process has servers of its own, and a file's tests stay together; the longest
+# files come first as they lie in the tree, and would come last by the number of their tests.
 TEST_PROCESSES ?= 3
 STAMP := .venv/.installed
 LOCK_ARGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
@@ -28,7 +29,7 @@ run: setup  ## Everything on embedded servers, in the foreground: Ctrl-C stops i
 	@exec $(BIN)/kata up
 
 test: setup  ## The whole suite, on real servers
-	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 soak: setup  ## Made-up histories on real servers for an hour, or for SOAK_MINUTES, and what happened in them for EVIDENCE.md
 	@$(BIN)/python -m tests.model.soak

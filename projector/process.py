@@ -69,6 +69,8 @@ class Projector:
         self._listener = WakeListener(settings, self.name, (position, awaited_position), self._wakes)
         self._lookout = Lookout(settings, self.name, database)
         self._subscriber.registry.register(InstallationCollector(self._lookout))
+        self._feed = Feed(self._lookout)
+        self._console = console(settings, self._subscriber, self.name, self._lookout, self._feed)
         housekeeping = partial(open_relay_connection, settings, f"{self.name} housekeeping", database)
         tombstones = TombstonePurge(settings, housekeeping, database)
         self._housekeeping = Housekeeping(settings, self.name, tombstones)
@@ -76,13 +78,8 @@ class Projector:
 
     def run(self) -> bool:
         """Run until stopped. Returns whether it ended well: false when a lane broke off on an error of ours."""
-        feed = Feed(self._lookout)
-        server = ConsoleServer(
-            console(self._settings, self._subscriber, self.name, self._lookout, feed),
-            self._settings.http_address,
-            self._settings.projector_http_port,
-            feed,
-        )
+        address, port = self._settings.http_address, self._settings.projector_http_port
+        server = ConsoleServer(self._console, address, port, self._feed)
         parts: list[Callable[[], None]] = [lambda: self._listener.run(self._stop)]
         parts += [self._lane(lane) for lane in range(LANES)]
         parts.append(lambda: self._housekeeping.run(self._stop, self._subscriber.purged, self._subscriber.purge_failed))

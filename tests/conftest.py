@@ -25,15 +25,16 @@ pytest_plugins = [
 def pytest_configure() -> None:
     """Keep whoever runs the tests out of them.
 
-    Tests interrupt what they start, and a shell that runs the suite in the background has SIGINT ignored. And what they
-    migrate and empty must not be what he has set for these commands.
+    Tests interrupt what they start, and what runs the suite in the background may have SIGINT and SIGHUP ignored. And
+    what they migrate and empty must not be what he has set for these commands.
     """
     for name in ELSEWHERE:
         os.environ.pop(name, None)
         os.environ.pop(f"{name}_FILE", None)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # What is ignored stays ignored in children; what is handled is back at its default there.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What is ignored stays ignored in children; what is handled, or has its default, has that there.
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

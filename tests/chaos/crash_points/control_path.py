@@ -4,7 +4,7 @@ from tests.chaos.crash_points.actor import Actor
 from tests.chaos.crash_points.effects import watching
 from tests.chaos.crash_points.path import Path
 
-INSERT = "INSERT INTO users (name, email) VALUES ('Eve', 'eve@example.org') RETURNING *"
+INSERT = "INSERT INTO users (name, email, version) VALUES ('Eve', 'eve@example.org', 1) RETURNING *"
 
 
 def write_both(actor: Actor) -> None:
@@ -15,4 +15,10 @@ def write_both(actor: Actor) -> None:
         actor.database["users_read"].insert_one(document)
 
 
-PATHS = (Path("dual write", lambda _: None, write_both),)
+def write_both_if_nothing_was_written(actor: Actor) -> None:
+    """Do it again, as a client does who looks first."""
+    if not actor.connection.execute("SELECT 1 FROM users WHERE name = 'Eve'").fetchone():
+        write_both(actor)
+
+
+PATHS = (Path("dual write", lambda _: None, write_both, write_both_if_nothing_was_written),)

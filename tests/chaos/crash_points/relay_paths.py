@@ -30,8 +30,8 @@ def prepare_poisoned_batch(shop: Shop) -> None:
 
 def prepare_settling(shop: Shop) -> None:
     """Settled and dead with somebody waiting, unfinished, and what makes a failure pointless."""
-    shop.append_poison(shop.ids["lamp"], failed=True)
-    shop.append_poison(NOBODY, failed=True)
+    shop.append_poison(shop.ids["lamp"], again_in="0 s")
+    shop.append_poison(NOBODY, again_in="0 s")
     shop.append_poison(NOBODY + 1)
     shop.rename("item", "lamp", "lava lamp")
     shop.rename("user", "Bob", "Bob Dylan")

@@ -76,20 +76,20 @@ class Shop:
             assert row
             append_all(self.connection.cursor(), [deleted(aggregate_type, self.ids[name], row[0] + 1, row[1])])
 
-    def append_poison(self, aggregate_id: int, *, failed: bool = False) -> None:
-        """Append a message that nobody can read; or one that failed before and is due again."""
+    def append_poison(self, aggregate_id: int, *, again_in: str | None = None) -> None:
+        """Append a message that nobody can read; or one that failed before, which is due again in so long."""
         columns = "id, aggregate_type, aggregate_id, aggregate_version, event_type, payload, created_at"
         self.connection.execute(
             "INSERT INTO outbox (aggregate_type, aggregate_id, aggregate_version, event_type, payload, awaited)"
             " VALUES ('item', %s, 1, 'item.exploded', %s, true)",
             (aggregate_id, json.dumps({"id": aggregate_id})),
         )
-        if failed:
+        if again_in:
             self.connection.execute(
                 "WITH moved AS (DELETE FROM outbox WHERE event_type = 'item.exploded' AND aggregate_id = %s"
                 f" RETURNING *) INSERT INTO outbox_failures ({columns}, state, attempts, error, next_attempt_at)"
-                f" SELECT {columns}, 'retrying', 1, 'it exploded', clock_timestamp() FROM moved",
-                (aggregate_id,),
+                f" SELECT {columns}, 'retrying', 1, 'it exploded', clock_timestamp() + %s::interval FROM moved",
+                (aggregate_id, again_in),
             )
 
     def await_everything(self) -> None:
