@@ -27,8 +27,8 @@ def raw(method: str, path: str, body: Any, *headers: str) -> bytes:
     """Return a request as it goes over the wire."""
     content = json.dumps(body)
     lines = [
-        f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", f"Content-Length: {len(content)}",
-        *headers, "", content,
+        f"{method} {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json",
+        f"Content-Length: {len(content)}", *headers, "", content,
     ]  # fmt: skip
     return "\r\n".join(lines).encode()
 

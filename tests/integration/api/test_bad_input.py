@@ -194,7 +194,8 @@ def test_json_by_any_of_its_names_is_read(untouched: Untouched, content_type: st
 
 
 def test_a_streamed_body_is_refused_as_soon_as_it_is_too_large(untouched: Untouched) -> None:
-    head = "POST /items HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    lines = "POST /items HTTP/1.1", "Host: localhost", "Content-Type: application/json", "Transfer-Encoding: chunked"
+    head = "".join(f"{line}\r\n" for line in (*lines, ""))
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     with socket.create_connection(("127.0.0.1", untouched.api.port), timeout=10) as connection:
         connection.sendall(head.encode() + chunk * 17)

@@ -332,7 +332,7 @@ def test_waiting_survives_the_loss_of_connections(
 def test_a_client_that_goes_away_leaves_no_waiter_behind(api: ApiClient) -> None:
     body = json.dumps({"name": "Ada", "email": "ada@example.org"})
     request = (
-        "POST /users HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nPrefer: wait=1\r\n"
+        "POST /users HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nPrefer: wait=1\r\n"
         f"Content-Length: {len(body)}\r\n\r\n{body}"
     )
     with socket.create_connection(("127.0.0.1", api.port)) as connection:
