@@ -41,13 +41,13 @@ def seed(connection: psycopg.Connection, entries: Iterator[Entry], progress: Pro
         users = [entry for entry in chunk if isinstance(entry, UserEntry)]
         items = [entry for entry in chunk if isinstance(entry, ItemEntry)]
         imported = import_chunk(connection, users, items)
-        if imported.first_message is not None:
-            repository.wake_relay(connection, imported.first_message)
         bad = [entry for entry in chunk if isinstance(entry, BadLine)] + list(imported.refused)
         totals.users += imported.users
         totals.items += imported.items
         totals.already_there += imported.already_there
         totals.bad_lines += len(bad)
+        if imported.first_message is not None:
+            repository.wake_relay(connection, imported.first_message)
         for entry in sorted(bad, key=lambda entry: entry.line):
             progress.say(f"line {entry.line}: {entry.reason}")
         progress.advance(chunk[-1].line)

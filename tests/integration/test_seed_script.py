@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from api.catalogue.seeding import CHUNK_ENTRIES
 from tests.fixtures.databases import ROOT
 from tests.fixtures.waiting import wait_until
 
@@ -134,7 +135,8 @@ def test_interrupted_it_keeps_what_is_committed_and_says_so(database_url: str, p
         out, error = script.communicate(timeout=30)
     assert script.returncode == 130
     assert error == "Interrupted: what is committed stays, run it again to add the rest\n"
-    assert json.loads(out)["items"] == _count(postgres, "items") > 0
+    # The server may have committed the last chunk, and the answer have been on its way.
+    assert 0 <= _count(postgres, "items") - json.loads(out)["items"] <= CHUNK_ENTRIES
     assert _count(postgres, "outbox") == _count(postgres, "items") + _count(postgres, "users")
 
 

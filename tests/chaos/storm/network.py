@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
+from weakref import WeakSet
 
 import uvloop
 
@@ -63,6 +64,7 @@ class Network:
         self._processes = processes
         self._links: defaultdict[tuple[str, str], Link] = defaultdict(Link)
         self._listeners: list[asyncio.Server] = []
+        self._streams: WeakSet[asyncio.StreamWriter] = WeakSet()
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
 
@@ -114,10 +116,12 @@ class Network:
         (_, here), (_, peer) = writer.get_extra_info("sockname"), writer.get_extra_info("peername")
         link = self._links[self._whose(peer, here), server]
         link.open.add(writer)
+        self._streams.add(writer)
         try:
             await link.is_whole.wait()
             there, back = await asyncio.open_connection(HOST, port)
             link.open.add(back)
+            self._streams.add(back)
             ways = [asyncio.create_task(_pass(link, *way)) for way in ((reader, back), (there, writer))]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -153,6 +157,11 @@ class Network:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        # One that was closed waits until the other side takes what was written, which it may never do.
+        for stream in list(self._streams):
+            stream.transport.abort()
+            with suppress(OSError):
+                await stream.wait_closed()
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
