@@ -62,7 +62,8 @@ bench: setup  ## Speed, as ratios measured in turn (NAME=drain: some; QUICK=1: a
 bloat: setup  ## Settle a million messages under a long transaction, and write what each statement then costs for EVIDENCE.md
 	$(BIN)/python -m benchmarks.bloat
 
-chaos: setup  ## Break everything at random for CHAOS_MINUTES (12) under load, judge what clients were told, and write it for EVIDENCE.md
+chaos: setup  ## Break at every crash point, then everything at random for CHAOS_MINUTES (12), and write it for EVIDENCE.md (half an hour)
+	$(BIN)/python -m tests.chaos.crash_points
 	$(BIN)/python -m tests.chaos.storm
 
 audit: setup  ## Ask PyPI's advisories about every locked dependency (needs the network)
