@@ -86,9 +86,12 @@ class Suspects:
 
     @contextmanager
     def one(self) -> Iterator[int | None]:
-        """Take the next message in hand; None while other lanes have the last ones. After a fault it comes again."""
+        """Take the next message in hand; None while another lane has one. After a fault it comes again.
+
+        Were two in hand when the process dies, nobody could tell which of them ended it.
+        """
         with self._lock:
-            message_id = self._ids.popleft() if self._ids else None
+            message_id = self._ids.popleft() if self._ids and not self._in_hand else None
             if message_id is not None:
                 self._in_hand.add(message_id)
         try:

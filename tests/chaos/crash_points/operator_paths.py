@@ -29,10 +29,15 @@ def prepare_replay(shop: Shop) -> None:
     shop.append_poison(NOBODY, again_in="1 hour")
 
 
-def replay_all(actor: Actor) -> None:
-    """`projector replay`."""
+def replay_items(_: Actor) -> None:
+    """`projector replay items`, from its first look to its swap."""
     with watching():
-        replay(TYPES)
+        replay(["item"])
+
+
+def replay_all(_: Actor) -> None:
+    """`projector replay`."""
+    replay(TYPES)
 
 
 def prepare_batch_beside_a_replay(shop: Shop) -> None:
@@ -172,7 +177,7 @@ PATHS = (
         beside=resume_replay,
         is_done_by_others=True,
     ),
-    Path("replay", prepare_replay, replay_all, replay_all),
+    Path("replay", prepare_replay, replay_items, resume_replay),
     Path("swap", prepare_swap, swap_in, resume_replay),
     Path("repair", prepare_drift, repair, repair, beside=repair),
     Path("purge", prepare_tombstones, purge, purge, beside=purge),

@@ -137,6 +137,20 @@ def test_after_an_unclean_end_messages_are_taken_one_by_one_until_those_that_wer
     assert [second.run_once().claimed for _ in range(2)] == [1, 2]
 
 
+def test_two_lanes_never_have_a_suspect_each_in_hand(
+    make_lane: MakeLane, outbox: Outbox, postgres: psycopg.Connection
+) -> None:
+    end_uncleanly(make_lane("first"))
+    ids = [outbox.user(user_id) for user_id in (1, 2)]
+    suspects = Suspects(["second lane 0", "second lane 1"], 10)
+
+    assert suspects.are_left(postgres)
+    with suspects.one() as in_hand, suspects.one() as other:
+        assert (in_hand, other) == (ids[0], None)
+    with suspects.one() as in_hand:
+        assert in_hand == ids[1]
+
+
 def test_an_attempt_that_a_fault_ended_does_not_count_for_a_suspect_either(
     make_lane: MakeLane, outbox: Outbox, postgres: psycopg.Connection, watch: Callable[[], Watched]
 ) -> None:
