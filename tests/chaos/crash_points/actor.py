@@ -1,11 +1,12 @@
 """A process that works on the databases: the victim of a fault, another one beside it, or the one that comes after."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import psycopg
 from pymongo import MongoClient
@@ -25,6 +26,9 @@ from shared.mongo import Document, read_model_database
 from shared.outbox.message import OutboxMessage
 from shared.postgres import connect
 from tests.chaos.crash_points.effects import watching
+
+# Between looks at what is left.
+PAUSE_SECONDS: Final = 0.01
 
 # A path's own progress, as a client or an operator would have noted it down.
 Notes = dict[str, Any]
@@ -129,13 +133,20 @@ class Actor:
         return shaking
 
     def settle_all(self, relay: Relay) -> None:
-        """Wake the lane and step it, as often as it takes, until it finds nothing to do."""
-        self._position.take_back(FROM_THE_START)
+        """Wake the lane and step it, as often as it takes, until nothing is left.
+
+        What somebody has in hand who is gone is left, too, until PostgreSQL has ended his session.
+        """
         counts = BatchCounts(more=True)
-        while not is_idle(counts):
+        while not is_idle(counts) or self._is_anything_left():
+            self._position.take_back(FROM_THE_START)
             for attempt in retrying(threading.Event(), on_retry=self._on_fault):
                 with attempt:
                     counts = relay.run_once()
+
+    def _is_anything_left(self) -> bool:
+        time.sleep(PAUSE_SECONDS)
+        return self.connection.execute("SELECT 1 FROM outbox LIMIT 1").fetchone() is not None
 
     def _on_fault(self, error: BaseException, _: float) -> None:
         self.tell("waits", repr(error))
