@@ -69,7 +69,7 @@ def test_reads_with_tokens_are_sent_away_whatever_they_would_have_been_told(
 @pytest.mark.usefixtures("put_back")
 def test_a_request_that_is_repeated_is_not_told_that_its_write_can_be_read(unprojected: ApiClient) -> None:
     repeated = unprojected.post("/users", json=ADA | {"email": "eve@example.org"}, headers=KEY)
-    assert (repeated.status_code, repeated.headers["Projection-Status"]) == (202, "pending")
+    assert (repeated.status_code, repeated.headers.get("Projection-Status")) == (202, "pending")
 
 
 @pytest.mark.usefixtures("put_back")
@@ -81,7 +81,7 @@ def test_a_write_whose_notification_was_lost_is_not_told_that_it_can_be_read(
         waiting = pool.submit(unprojected.put, "/users/1", json={}, headers={"Prefer": "wait=3"})
         wait_until(lambda: settlements.waiting == 1, "it waits")
         postgres.execute("DELETE FROM outbox")
-        assert (waiting.result().status_code, waiting.result().headers["Projection-Status"]) == (202, "pending")
+        assert (waiting.result().status_code, waiting.result().headers.get("Projection-Status")) == (202, "pending")
 
 
 def test_ready_says_which_database_went_back(put_back: dict[str, str], unprojected: ApiClient) -> None:
