@@ -29,7 +29,7 @@ run: setup  ## Everything on embedded servers, in the foreground: Ctrl-C stops i
 	@exec $(BIN)/kata up
 
 test: setup  ## The whole suite, on real servers
-	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(PYTEST_ARGS)
 
 soak: setup  ## Made-up histories on real servers for an hour, or for SOAK_MINUTES, and what happened in them for EVIDENCE.md
 	@$(BIN)/python -m tests.model.soak

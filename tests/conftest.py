@@ -3,6 +3,7 @@
 import os
 import signal
 
+import hypothesis
 import pytest
 
 from devstack.applications import ELSEWHERE
@@ -20,6 +21,16 @@ pytest_plugins = [
     "tests.fixtures.consoles",
     "tests.fixtures.browsers",
 ]
+
+
+# The suite tries the same inputs every time, however slow the machine; `make soak` and `make fuzz` make up others.
+hypothesis.settings.register_profile(
+    "suite",
+    derandomize="FUZZ_EXAMPLES" not in os.environ,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_configure() -> None:

@@ -25,6 +25,6 @@ def world(settings: ProjectorSettings, api_settings: ApiSettings) -> Iterator[Wo
 
 
 # A failure takes minutes to become short.
-@pytest.mark.timeout(0)
+@pytest.mark.timeout(1200)
 def test_read_models_equal_the_write_model_after_every_drain(world: World) -> None:
     tell(in_world(world), stories=STORIES, steps=STEPS)
