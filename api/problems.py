@@ -187,7 +187,9 @@ def _sqlalchemy(request: Request, error: Exception) -> JSONResponse:
         psycopg.InterfaceError,
         psycopg.errors.UndefinedTable,
         psycopg.errors.InsufficientPrivilege,
+        # No OperationalError: the server became a standby, or ended a transaction in which this process stood still.
         psycopg.errors.ReadOnlySqlTransaction,
+        psycopg.errors.IdleInTransactionSessionTimeout,
     )
     if isinstance(original, away):
         return _store_away(request, original)

@@ -15,8 +15,10 @@ import psycopg
 import pytest
 from psycopg import sql
 from pymongo import MongoClient
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import metrics
+from api.items import repository as items_repository
 from api.settings import ApiSettings
 from devstack.mongod import Mongod
 from devstack.postgres import Postgres
@@ -27,6 +29,10 @@ from tests.fixtures.clients import ApiClient, serving
 from tests.fixtures.databases import alembic
 from tests.fixtures.relays import drain
 from tests.fixtures.waiting import wait_until
+
+IN_TRANSACTION = """
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'
+"""
 
 
 @dataclass(frozen=True)
@@ -282,3 +288,22 @@ def test_reads_never_ask_postgresql(
     for path in ("/users", "/users/1", "/users?email=ada@example.org", "/items", "/items/1", "/items?q=brie", "/tags"):
         assert api.get(path).status_code == 200
     assert statements == []
+
+
+def test_a_command_that_stood_still_until_the_server_ended_its_transaction_may_be_repeated(
+    make_api: Callable[..., ApiClient], postgres: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = make_api(statement_timeout_seconds=0.1, default_wait_seconds=0)
+    item_id = api.new_item(api.new_user()["id"])["id"]
+    tags_of = items_repository.tags_of
+
+    async def stand_still(session: AsyncSession, item: int) -> list[str]:
+        # The whole process does; the driver hears of it when it speaks next.
+        wait_until(lambda: postgres.execute(IN_TRANSACTION).fetchone() == (0,), "the server has ended the transaction")
+        return await tags_of(session, item)
+
+    with monkeypatch.context() as still:
+        still.setattr(items_repository, "tags_of", stand_still)
+        refused = api.put(f"/items/{item_id}", json={"quality": 7})
+    assert_store_away(refused, "PostgreSQL")
+    assert api.put(f"/items/{item_id}", json={"quality": 7}).json()["version"] == 2
