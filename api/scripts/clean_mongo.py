@@ -11,11 +11,14 @@ from typing import Final
 import psycopg
 from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from shared.installation import (
+    ForeignReadModelsError,
     Installation,
     NotMigratedError,
     begin_history,
+    check_read_models,
     mark_read_models,
     read_installation,
     unmark_read_models,
@@ -49,8 +52,19 @@ def clean(connection: psycopg.Connection, database: Database[Document]) -> dict[
         if installation:
             # What MongoDB acknowledged before says nothing of what it will hold.
             connection.execute("UPDATE projectors SET operation_time = NULL, cluster_time = NULL")
-            mark_read_models(connection, database, begin_history(connection))
+            _mark(connection, database, begin_history(connection))
     return counts
+
+
+@retry(retry=retry_if_exception_type(ForeignReadModelsError), stop=stop_after_attempt(3), reraise=True)
+def _mark(connection: psycopg.Connection, database: Database[Document], installation: Installation) -> None:
+    """Mark the read models as those of the new history.
+
+    Of a run that broke off in its last step the mark may have been on its way until now, and be first.
+    """
+    unmark_read_models(database)
+    mark_read_models(connection, database, installation)
+    check_read_models(connection, database)
 
 
 def _installation(connection: psycopg.Connection) -> Installation | None:
@@ -88,7 +102,7 @@ def main() -> None:
             create_client(settings, NAME) as client,
         ):
             counts = clean(connection, read_model_database(client, settings))
-    except ReadModelsInUseError as error:
+    except (ReadModelsInUseError, ForeignReadModelsError) as error:
         sys.exit(str(error))
     except psycopg.errors.InsufficientPrivilege as error:
         sys.stderr.write(f"PostgreSQL refused, check MAINTENANCE_DATABASE_URL or DATABASE_URL: {_one_line(error)}\n")

@@ -1,6 +1,7 @@
 """Whose read models are these? On any doubt the relay stops, names the remedy, and goes on after it was applied."""
 
 from collections.abc import Callable
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -11,10 +12,10 @@ from projector.handshake import shake_hands
 from projector.process import Projector
 from projector.relay import Relay
 from projector.settings import ProjectorSettings
-from shared.installation import ForeignReadModelsError, InstallationChangedError, NotMigratedError
+from shared.installation import ForeignReadModelsError, InstallationChangedError, NotMigratedError, check_read_models
 from shared.mongo import Document
 from tests.fixtures.databases import alembic
-from tests.fixtures.relays import Outbox, drain
+from tests.fixtures.relays import Outbox, Watched, drain
 from tests.fixtures.waiting import wait_until
 from tests.integration.projector.conftest import ProjectorProcess, Rows, run_cli
 
@@ -203,6 +204,24 @@ def test_clean_works_beside_a_busy_projector(
     outbox.user(user_id)
     wait_until(lambda: outbox.ids() == [], "everything is settled")
     assert read_models["users_read"].count_documents({"_id": user_id, "version": 1}) == 1
+
+
+def test_the_mark_of_a_clean_that_broke_off_may_come_in_the_middle_of_the_next(
+    rows: Rows,
+    relay: Relay,
+    postgres: psycopg.Connection,
+    read_models: Database[Document],
+    watch: Callable[[], Watched],
+) -> None:
+    relay.run_once()
+    late = {**(read_models["meta"].find_one() or {}), "installation": str(uuid4())}
+    database, commands = watch()
+    commands.before_next("update", "meta", lambda: read_models["meta"].insert_one(late))
+
+    clean(postgres, database)
+
+    assert len(commands.named("delete")) == 3
+    check_read_models(postgres, read_models)
 
 
 def test_clean_leaves_tombstones_for_what_has_messages_but_no_row(
