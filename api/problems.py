@@ -35,6 +35,7 @@ from api.errors import (
 )
 from api.etag import ETAG_HEADERS, HEADER_NAME, etag_of
 from shared.logs import get_logger
+from shared.postgres import UNAVAILABLE
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = "1"
@@ -182,16 +183,7 @@ def _sqlalchemy(request: Request, error: Exception) -> JSONResponse:
         detail = "The service is overloaded: every database connection is busy"
         return problem_response(request, 503, "overloaded", detail, headers={"Retry-After": RETRY_AFTER_SECONDS})
     original = error.orig if isinstance(error, DBAPIError) else None
-    away = (
-        psycopg.OperationalError,
-        psycopg.InterfaceError,
-        psycopg.errors.UndefinedTable,
-        psycopg.errors.InsufficientPrivilege,
-        # No OperationalError: the server became a standby, or ended a transaction in which this process stood still.
-        psycopg.errors.ReadOnlySqlTransaction,
-        psycopg.errors.IdleInTransactionSessionTimeout,
-    )
-    if isinstance(original, away):
+    if isinstance(original, UNAVAILABLE):
         return _store_away(request, original)
     return unexpected(request, error)
 

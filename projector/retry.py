@@ -23,18 +23,13 @@ from projector.deadline import DeadlinePassedError
 from projector.replays import SwapUnfinishedError
 from projector.shapes import ShapeError
 from shared.installation import ForeignReadModelsError, InstallationChangedError, NotMigratedError
+from shared.postgres import UNAVAILABLE
 
 # What an operator must mend is waited for in the same way: the relay goes on by itself afterwards.
 TRANSIENT: Final = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    psycopg.errors.UndefinedTable,
+    *UNAVAILABLE,
     psycopg.errors.UndefinedColumn,
-    psycopg.errors.InsufficientPrivilege,
     psycopg.errors.FeatureNotSupported,  # a migration changed a column under a prepared statement
-    # The server ended a transaction that waited too long for MongoDB, or became a standby: no OperationalError.
-    psycopg.errors.IdleInTransactionSessionTimeout,
-    psycopg.errors.ReadOnlySqlTransaction,
     PyMongoError,
     DeadlinePassedError,
     NotMigratedError,

@@ -1,7 +1,7 @@
 """Connections to PostgreSQL: every one names its process and has time-outs that end what hangs."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import psycopg
@@ -30,6 +30,17 @@ ENGINE_URL = "postgresql+psycopg://"
 WAKE_CHANNEL = "outbox_wake"
 SETTLED_CHANNEL = "outbox_settled"
 DEAD_CHANNEL = "outbox_dead"
+
+# They speak of the server, of its tables or of the session, and not of what was asked: later it can be done. The last
+# two are no OperationalErrors: the server became a standby, or ended a transaction in which this process stood still.
+UNAVAILABLE: Final = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
 
 # What a session has that says nothing else. Whoever stands still in a transaction, or is cut off in one, keeps others
 # from the rows it has locked: the server ends that.
