@@ -74,7 +74,7 @@ class Suspects:
         self._batch_size = batch_size
         self._lock = threading.Lock()
         self._ids: deque[int] | None = None
-        self._in_hand: set[int] = set()
+        self._in_hand: int | None = None
         self._counted_in_vain: set[int] = set()
 
     def are_left(self, connection: psycopg.Connection) -> bool:
@@ -92,17 +92,18 @@ class Suspects:
         """
         with self._lock:
             message_id = self._ids.popleft() if self._ids and not self._in_hand else None
-            if message_id is not None:
-                self._in_hand.add(message_id)
+            self._in_hand = message_id or self._in_hand
+        if message_id is None:
+            yield None
+            return
         try:
             yield message_id
         except BaseException:
-            if message_id is not None:
-                self._put_back(message_id)
+            self._put_back(message_id)
             raise
         finally:
             with self._lock:
-                self._in_hand.discard(message_id or 0)
+                self._in_hand = None
 
     def record_attempt(self, connection: psycopg.Connection, message_id: int) -> int | None:
         """Count an attempt before it is made, for good; return the how manieth it is, None when the message is gone.
