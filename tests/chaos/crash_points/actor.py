@@ -139,13 +139,14 @@ class Actor:
         """
         counts = BatchCounts(more=True)
         while not is_idle(counts) or self._is_anything_left():
+            if is_idle(counts):
+                time.sleep(PAUSE_SECONDS)
             self._position.take_back(FROM_THE_START)
             for attempt in retrying(threading.Event(), on_retry=self._on_fault):
                 with attempt:
                     counts = relay.run_once()
 
     def _is_anything_left(self) -> bool:
-        time.sleep(PAUSE_SECONDS)
         return self.connection.execute("SELECT 1 FROM outbox LIMIT 1").fetchone() is not None
 
     def _on_fault(self, error: BaseException, _: float) -> None:
