@@ -4,18 +4,14 @@ import os
 from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 
 # What is only computed is tried more often than what takes a server.
-computed: Final = settings(max_examples=2 * EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-served: Final = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-journaled: Final = settings(
-    max_examples=max(EXAMPLES // 4, 1), deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-batched: Final = settings(
-    max_examples=max(EXAMPLES // 10, 1), deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+computed: Final = settings(max_examples=2 * EXAMPLES)
+served: Final = settings(max_examples=EXAMPLES)
+journaled: Final = settings(max_examples=max(EXAMPLES // 4, 1))
+batched: Final = settings(max_examples=max(EXAMPLES // 10, 1))
 
 patient: Final = pytest.mark.timeout(180 + EXAMPLES)
