@@ -17,7 +17,7 @@ from bson import encode
 from devstack.applications import inherited_environment
 from devstack.postgres import Postgres
 from devstack.scratch import scratch_directory
-from projector import outbox
+from projector import lanes, outbox
 from shared.mongo_time import MongoTime
 from shared.outbox import lookup
 
@@ -81,7 +81,7 @@ def statements(last: int) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         "claim of awaited messages": (outbox.CLAIM_AWAITED, batch),
         "sweep": (outbox.CLAIM, sweep),
         "sweep of awaited messages": (outbox.CLAIM_AWAITED, sweep),
-        "a lane's row": (outbox.ADVANCE, lane),
+        "a lane's row": (lanes.ADVANCE, lane),
         "a token's message": (lookup.LOOK_UP, {"id": last}),
         "what became of waited-for messages": (lookup.UNSETTLED, {"ids": list(range(last - 10, last))}),
         "age of the oldest message": (lookup.OLDEST_AGE, {}),

@@ -8,7 +8,7 @@ import psycopg
 import pymongo
 from pymongo.database import Database
 
-from projector import outbox, replays
+from projector import lanes, outbox, replays
 from projector.projections.registry import PROJECTIONS
 from projector.settings import ProjectorSettings
 from projector.shapes import ShapeError
@@ -59,7 +59,7 @@ def open_relay_connection(
                 # What this code writes it writes there, too, whichever version began the replay.
                 read_model = PROJECTIONS[held.shadow.aggregate_type].read_model
                 accept_documents(database, replace(read_model, name=held.shadow.name))
-            outbox.forget_lanes(connection)
+            lanes.forget(connection)
     except BaseException:
         connection.close()
         raise

@@ -14,7 +14,7 @@ import psycopg
 from psycopg.adapt import Loader
 from psycopg.rows import TupleRow, class_row, scalar_row
 
-from projector import failures
+from projector import failures, lanes
 from projector.failures import Failure
 from shared.mongo_time import MongoTime
 from shared.outbox.message import ARRAYS, COLUMNS, OutboxMessage, as_arrays
@@ -56,30 +56,6 @@ SUPERSEDE: Final = """
       AND failure.aggregate_id = settled.id
       AND (failure.aggregate_version < settled.below OR failure.id = settled.message)
     RETURNING failure.id
-"""
-
-# Up to where MongoDB has what this lane settled, for reads with a consistency token; and that the lane is alive.
-ADVANCE: Final = """
-    INSERT INTO projectors (name, operation_time, cluster_time, settled, batch_seconds, usual_batch_seconds)
-    VALUES (%(name)s, %(operation_time)s, %(cluster_time)s, %(settled)s, %(seconds)s, %(seconds)s)
-    ON CONFLICT (name) DO UPDATE SET heartbeat = clock_timestamp(), ended_at = NULL,
-        operation_time = coalesce(excluded.operation_time, projectors.operation_time),
-        cluster_time = coalesce(excluded.cluster_time, projectors.cluster_time),
-        settled = projectors.settled + excluded.settled,
-        batch_seconds = coalesce(excluded.batch_seconds, projectors.batch_seconds),
-        usual_batch_seconds = coalesce(
-            projectors.usual_batch_seconds + (excluded.batch_seconds - projectors.usual_batch_seconds) / 10,
-            projectors.usual_batch_seconds, excluded.batch_seconds)
-    RETURNING clock_timestamp()
-"""
-
-END_LANE: Final = "UPDATE projectors SET ended_at = clock_timestamp() WHERE name = %(name)s"
-
-# The newest time outlives its lane: tokens of what it settled go on being honoured.
-FORGET_LANES: Final = """
-    DELETE FROM projectors
-    WHERE heartbeat < clock_timestamp() - interval '1 day'
-      AND operation_time IS DISTINCT FROM (SELECT max(operation_time) FROM projectors)
 """
 
 # Before the ids comes the history in which they mean these messages.
@@ -124,13 +100,6 @@ FAILED_FOR_GOOD: Final = """
     WHERE aggregate_type = %(type)s AND aggregate_id = ANY(%(ids)s) AND state IN ('dead', 'discarded')
     GROUP BY aggregate_id
 """
-
-# Up to where MongoDB has what is settled.
-SETTLED_TIME: Final = """
-    SELECT operation_time, cluster_time FROM projectors
-    WHERE operation_time IS NOT NULL ORDER BY operation_time DESC LIMIT 1
-"""
-
 
 # A settlement that PostgreSQL loses when it crashes puts its messages back, and they are delivered again; what MongoDB
 # acknowledged stays. So nobody has to wait until it is on the disk.
@@ -222,7 +191,7 @@ def settle(
     `time` is MongoDB's after the batch's last operation, `seconds` what the batch took so far.
     """
     cursor, superseded = connection.cursor(), 0
-    at = beat(connection, lane, time, settled=len(settlement.settled), seconds=seconds)
+    at = lanes.beat(connection, lane, time, settled=len(settlement.settled), seconds=seconds)
     if settlement.settled:
         cursor.execute(
             SUPERSEDE,
@@ -243,38 +212,6 @@ def settle(
     _notify(cursor, SETTLED_CHANNEL, (message.id for message in settlement.settled if message.awaited))
     _notify(cursor, DEAD_CHANNEL, (message.id for message in settlement.dead))
     return Recorded(at, superseded)
-
-
-def beat(
-    connection: psycopg.Connection,
-    lane: str,
-    time: MongoTime | None = None,
-    *,
-    settled: int = 0,
-    seconds: float | None = None,
-) -> datetime:
-    """Record that the lane is alive and, when it settles, MongoDB's time, how much and after how long.
-
-    Returns the moment.
-    """
-    columns = {
-        "operation_time": time and time.operation_time,
-        "cluster_time": time and time.cluster_time,
-        "settled": settled,
-        "seconds": seconds,
-    }
-    cursor = connection.cursor(row_factory=scalar_row).execute(ADVANCE, {"name": lane, **columns})
-    return cast("datetime", cursor.fetchone())
-
-
-def end_lane(connection: psycopg.Connection, lane: str) -> None:
-    """Record that the lane has ended, with nothing in hand."""
-    connection.execute(END_LANE, {"name": lane})
-
-
-def forget_lanes(connection: psycopg.Connection) -> None:
-    """Forget the lanes that ended long ago."""
-    connection.execute(FORGET_LANES)
 
 
 def status(connection: psycopg.Connection) -> OutboxStatus:
@@ -298,11 +235,6 @@ def unsettled(connection: psycopg.Connection, aggregate_type: str, ids: Sequence
 def failed_for_good(connection: psycopg.Connection, aggregate_type: str, ids: Sequence[int]) -> dict[int, int]:
     """Return the dead or discarded message of those of the aggregates that have one."""
     return dict(connection.execute(FAILED_FOR_GOOD, {"type": aggregate_type, "ids": list(ids)}).fetchall())
-
-
-def settled_time(connection: psycopg.Connection) -> MongoTime | None:
-    """Return MongoDB's time after the last settled batch of any projector, None before the first."""
-    return connection.cursor(row_factory=class_row(MongoTime)).execute(SETTLED_TIME).fetchone()
 
 
 def notification_payloads(ids: Iterable[int]) -> Iterator[str]:

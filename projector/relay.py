@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 from bson import ObjectId
 
-from projector import failures, outbox, replays
+from projector import failures, lanes, outbox, replays
 from projector.deadline import Deadline
 from projector.delivery import Delivery, settlement_of
 from projector.failures import Failure, Patience
@@ -257,7 +257,7 @@ class Relay:
     def _beat_when_due(self, connection: psycopg.Connection) -> None:
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
-            outbox.beat(connection, self._name)
+            lanes.beat(connection, self._name)
             # Nothing is settled, so nobody shakes hands.
             installation = read_installation(connection)
             if not installation.is_kept_by(self._delivery.read_mark(), installation.handshake):
@@ -267,7 +267,7 @@ class Relay:
         """Say that nothing is left in hand. A lane that cannot say so is taken for one that was ended."""
         if self._connection is not None:
             with suppress(psycopg.Error), self._connection.transaction():
-                outbox.end_lane(self._connection, self._name)
+                lanes.end(self._connection, self._name)
 
     def _connected(self) -> tuple[psycopg.Connection, UUID]:
         is_replaced = self._mongod and self._delivery.mongod and self._delivery.mongod != self._mongod

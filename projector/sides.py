@@ -13,7 +13,7 @@ from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
-from projector import outbox, rows
+from projector import lanes, outbox, rows
 from projector.drift import Shown
 from projector.projections.registry import Projection, project
 from shared.mongo import Document
@@ -73,7 +73,7 @@ class Sides:
 
     def documents_of(self, ids: Sequence[int]) -> dict[int, Shown]:
         """Return those of the documents and tombstones that there are, with all that is settled by now."""
-        return self._read({"_id": {"$in": list(ids)}}, len(ids), outbox.settled_time(self.connection))
+        return self._read({"_id": {"$in": list(ids)}}, len(ids), lanes.settled_time(self.connection))
 
     def in_flight(self, aggregate_type: str, ids: Sequence[int]) -> set[int]:
         """Return which of the aggregates have messages on their way."""

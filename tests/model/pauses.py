@@ -7,7 +7,7 @@ import psycopg
 from psycopg import sql
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from projector import failures, outbox, replays, suspects
+from projector import failures, lanes, outbox, replays, suspects
 from shared.outbox import append
 from tests.model.stage import stop_before
 
@@ -34,14 +34,14 @@ MEANINGS: Final = {
     outbox.CLAIM: "claims",
     outbox.CLAIM_AWAITED: "claims what clients wait for",
     outbox.CLAIM_ONE: "claims one message",
-    outbox.ADVANCE: "records the lane's progress",
+    lanes.ADVANCE: "records the lane's progress",
     outbox.SUPERSEDE: "forgets the failures that are pointless now",
     outbox.KEEP: "keeps what is not finished",
     outbox.NOTIFY: "tells who waits",
     outbox.IN_FLIGHT: "looks for messages on their way",
     outbox.UNSETTLED: "looks for messages that are left",
     outbox.FAILED_FOR_GOOD: "looks for dead letters",
-    outbox.SETTLED_TIME: "looks up to when all is settled",
+    lanes.SETTLED_TIME: "looks up to when all is settled",
     failures.CLAIM_DUE: "claims what failed",
     failures.CLAIM_ONE: "claims one that failed",
     failures.FAIL: "records the failures",

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from projector import lanes
 from projector import outbox as outbox_sql
 from tests.fixtures.relays import Outbox
 from tests.fixtures.waiting import wait_until
@@ -48,8 +49,8 @@ def test_some_thousand_settled_messages_are_vacuumed_however_large_the_backlog(h
 
 def test_a_batch_updates_its_lanes_row_without_touching_an_index(postgres: psycopg.Connection) -> None:
     for _ in range(UPDATES):
-        outbox_sql.beat(postgres, "lane 0")
-        outbox_sql.beat(postgres, "lane 1")
+        lanes.beat(postgres, "lane 0")
+        lanes.beat(postgres, "lane 1")
     postgres.execute("SELECT pg_stat_force_next_flush()")
 
     row = postgres.execute(UPDATED).fetchone()

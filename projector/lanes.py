@@ -1,0 +1,79 @@
+"""All SQL on `projectors` that a running lane needs: that it is alive, and up to where MongoDB has what it settled.
+
+Lanes that have gone without a word are the business of projector/suspects.py.
+"""
+
+from datetime import datetime
+from typing import Final, cast
+
+import psycopg
+from psycopg.rows import class_row, scalar_row
+
+from shared.mongo_time import MongoTime
+
+# Up to where MongoDB has what this lane settled, for reads with a consistency token; and that the lane is alive.
+ADVANCE: Final = """
+    INSERT INTO projectors (name, operation_time, cluster_time, settled, batch_seconds, usual_batch_seconds)
+    VALUES (%(name)s, %(operation_time)s, %(cluster_time)s, %(settled)s, %(seconds)s, %(seconds)s)
+    ON CONFLICT (name) DO UPDATE SET heartbeat = clock_timestamp(), ended_at = NULL,
+        operation_time = coalesce(excluded.operation_time, projectors.operation_time),
+        cluster_time = coalesce(excluded.cluster_time, projectors.cluster_time),
+        settled = projectors.settled + excluded.settled,
+        batch_seconds = coalesce(excluded.batch_seconds, projectors.batch_seconds),
+        usual_batch_seconds = coalesce(
+            projectors.usual_batch_seconds + (excluded.batch_seconds - projectors.usual_batch_seconds) / 10,
+            projectors.usual_batch_seconds, excluded.batch_seconds)
+    RETURNING clock_timestamp()
+"""
+
+END: Final = "UPDATE projectors SET ended_at = clock_timestamp() WHERE name = %(name)s"
+
+# The newest time outlives its lane: tokens of what it settled go on being honoured.
+FORGET: Final = """
+    DELETE FROM projectors
+    WHERE heartbeat < clock_timestamp() - interval '1 day'
+      AND operation_time IS DISTINCT FROM (SELECT max(operation_time) FROM projectors)
+"""
+
+# Up to where MongoDB has what is settled.
+SETTLED_TIME: Final = """
+    SELECT operation_time, cluster_time FROM projectors
+    WHERE operation_time IS NOT NULL ORDER BY operation_time DESC LIMIT 1
+"""
+
+
+def beat(
+    connection: psycopg.Connection,
+    lane: str,
+    time: MongoTime | None = None,
+    *,
+    settled: int = 0,
+    seconds: float | None = None,
+) -> datetime:
+    """Record that the lane is alive and, when it settles, MongoDB's time, how much and after how long.
+
+    Returns the moment.
+    """
+    columns = {
+        "operation_time": time and time.operation_time,
+        "cluster_time": time and time.cluster_time,
+        "settled": settled,
+        "seconds": seconds,
+    }
+    cursor = connection.cursor(row_factory=scalar_row).execute(ADVANCE, {"name": lane, **columns})
+    return cast("datetime", cursor.fetchone())
+
+
+def end(connection: psycopg.Connection, lane: str) -> None:
+    """Record that the lane has ended, with nothing in hand."""
+    connection.execute(END, {"name": lane})
+
+
+def forget(connection: psycopg.Connection) -> None:
+    """Forget the lanes that ended long ago."""
+    connection.execute(FORGET)
+
+
+def settled_time(connection: psycopg.Connection) -> MongoTime | None:
+    """Return MongoDB's time after the last settled batch of any projector, None before the first."""
+    return connection.cursor(row_factory=class_row(MongoTime)).execute(SETTLED_TIME).fetchone()
