@@ -13,7 +13,7 @@ from typing import Self
 from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.errors import OutcomeUnknownError
 from api.idempotency import repository as idempotency
@@ -41,7 +41,7 @@ class Committed:
 
 
 class UnitOfWork:
-    """One transaction. `async with work as session:` gives its connection back at the end, whatever happened."""
+    """One transaction. `async with work as connection:` gives the connection back at the end, whatever happened."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class UnitOfWork:
         self._begun = 0.0
         self._awaited = awaited
         self._trace_context = trace_context
-        self._session: AsyncSession | None = None
+        self._connection: AsyncConnection | None = None
         self._request_key: RequestKey | None = None
 
     def done_once(self, request_key: RequestKey | None) -> Self:
@@ -65,49 +65,49 @@ class UnitOfWork:
         self._request_key = request_key
         return self
 
-    async def __aenter__(self) -> AsyncSession:
+    async def __aenter__(self) -> AsyncConnection:
         self._begun = time.monotonic()
-        self._session = AsyncSession(self._engine, expire_on_commit=False, autoflush=False)
-        return self._session
+        self._connection = await self._engine.connect()
+        return self._connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Closing rolls back what was not committed.
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
 
     async def earlier(self) -> Committed | None:
         """Return what this request came to when it was done before, else None: then nobody does it meanwhile.
 
         Raises IdempotencyKeyInFlightError, IdempotencyKeyReusedError.
         """
-        if self._session is None:
+        if self._connection is None:
             raise RuntimeError("earlier outside the unit of work")
         if self._request_key is None:
             return None
-        found = await idempotency.earlier(self._session, self._request_key)
+        found = await idempotency.earlier(self._connection, self._request_key)
         if found is None:
             return None
         event, message_id = found
-        history, settled = await idempotency.settled(self._session, message_id, awaited=self._awaited)
-        await self._session.commit()
+        history, settled = await idempotency.settled(self._connection, message_id, awaited=self._awaited)
+        await self._connection.commit()
         self._on_commit()
         seconds = time.monotonic() - self._begun
         return Committed(event, message_id, history, self._begun, seconds, repeated=True, settled=settled)
 
     async def commit(self, event: Event) -> Committed:
         """Append the one message of this command, store what it came to under the request's key, and commit."""
-        if self._session is None:
+        if self._connection is None:
             raise RuntimeError("commit outside the unit of work")
         message_id, history = await append(
-            self._session, event, awaited=self._awaited, trace_context=self._trace_context
+            self._connection, event, awaited=self._awaited, trace_context=self._trace_context
         )
         if self._request_key is not None:
-            await idempotency.store(self._session, self._request_key, event, message_id)
+            await idempotency.store(self._connection, self._request_key, event, message_id)
         try:
-            await self._session.commit()
+            await self._connection.commit()
         except (DBAPIError, asyncio.CancelledError) as error:
             raise OutcomeUnknownError from error
         self._on_commit()

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-FROM_THE_START: Final = 0
+from shared.outbox.wake import FROM_THE_START
+
 SWEEP_SECONDS: Final = 1.0
 # A sweep may cost at most this part of the time, however long one takes.
 SWEEP_SHARE: Final = 0.1

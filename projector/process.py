@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from projector.bell import Bell
 from projector.connection import open_relay_connection
 from projector.console.app import console
 from projector.console.feed import Feed
@@ -24,12 +25,12 @@ from projector.settings import ProjectorSettings
 from projector.subscriber import RelaySubscriber
 from projector.suspects import Suspects
 from projector.tombstones import TombstonePurge
-from projector.wake import WakeListener
+from projector.wake import WakeListener, Woken
 from shared.mongo import create_client, read_model_database
 from shared.telemetry import Tracing
 
-# One lane waits for PostgreSQL while the other waits for MongoDB.
-LANES: Final = 2
+# One serves waiting clients. Of the others one waits for PostgreSQL while the other waits for MongoDB.
+LANES: Final = 3
 
 
 class Projector:
@@ -46,27 +47,28 @@ class Projector:
         delivery = Delivery.of(settings, database)
         open_connection = partial(open_relay_connection, settings, self.name, database)
         position, awaited_position = ClaimPosition(), ClaimPosition()
+        bell, awaited_bell = Bell(), Bell()
         on_settled = _spans(tracing) if tracing else None
         lanes = [f"{self.name} lane {lane}" for lane in range(LANES)]
         suspects = Suspects(lanes, settings.batch_size)
         self._handshake = Handshake(settings, self.name, database)
-        self._wakes = [threading.Event() for _ in range(LANES)]
-        # The first lane serves waiting clients before anything else.
+        # The first lane serves waiting clients alone.
+        self._bells = [awaited_bell, *(bell for _ in lanes[1:])]
         self._relays = [
             Relay(
                 settings,
                 open_connection,
                 delivery,
-                position,
-                awaited_position if lane == 0 else None,
+                awaited_position if lane == 0 else position,
                 name=name,
+                awaited_only=lane == 0,
                 suspects=suspects,
                 before_settling=self._handshake.be_recent,
                 on_settled=on_settled,
             )
             for lane, name in enumerate(lanes)
         ]
-        self._listener = WakeListener(settings, self.name, (position, awaited_position), self._wakes)
+        self._listener = WakeListener(settings, self.name, Woken(bell, position), Woken(awaited_bell, awaited_position))
         self._lookout = Lookout(settings, self.name, database)
         self._subscriber.registry.register(InstallationCollector(self._lookout))
         self._feed = Feed(self._lookout)
@@ -94,8 +96,8 @@ class Projector:
                 thread.start()
             self._stop.wait()
             self._subscriber.draining()
-            for wake in self._wakes:
-                wake.set()
+            for bell in self._bells:
+                bell.open()
             for thread in threads:
                 thread.join()
             lanes_ended.set()
@@ -112,7 +114,7 @@ class Projector:
         def run() -> None:
             self._relays[lane].run(
                 self._stop,
-                self._wakes[lane],
+                self._bells[lane],
                 on_batch=lambda counts: self._after_batch(lane, counts),
                 on_fault=lambda error, seconds: self._subscriber.fault(lane, error, seconds),
             )

@@ -16,20 +16,18 @@ import psycopg
 from bson import ObjectId
 
 from projector import failures, lanes, outbox, replays
+from projector.bell import Bell
 from projector.deadline import Deadline
 from projector.delivery import Delivery, settlement_of
 from projector.failures import Failure, Patience
 from projector.phases import Phase, Phases
-from projector.position import FROM_THE_START, ClaimPosition
+from projector.position import ClaimPosition
 from projector.retry import retrying
 from projector.settings import ProjectorSettings
 from projector.suspects import ERROR, LIVES, Suspects
 from shared.installation import InstallationChangedError, read_installation
 from shared.outbox.message import OutboxMessage
-
-# The lane that serves waiting clients takes this part of a batch of anything else: a client that comes while it is
-# busy waits for so much less, and a bulk import still moves in both lanes.
-AWAITED_LANE_SHARE: Final = 10
+from shared.outbox.wake import FROM_THE_START
 
 # A busy lane looks this often for what failed and is due again; an idle one at every poll.
 DUE_SECONDS: Final = 1.0
@@ -69,18 +67,19 @@ class Relay:
         open_connection: Callable[[], tuple[psycopg.Connection, UUID]],
         delivery: Delivery,
         position: ClaimPosition,
-        awaited_position: ClaimPosition | None = None,
         *,
         name: str = "lane",
+        awaited_only: bool = False,
         suspects: Suspects | None = None,
         before_settling: Callable[[], None] = lambda: None,
         on_settled: Callable[[outbox.Settlement, float], None] | None = None,
     ) -> None:
         """`open_connection` returns a connection fit for claiming and the incarnation the read models belong to.
 
-        `name` is this lane's own in `projectors`. A lane with an `awaited_position` claims what clients wait for first.
-        `suspects` are tried one by one before all others. `before_settling` may raise, and then nothing is settled.
-        `on_settled` is told of each batch after its commit, with the seconds it took.
+        `name` is this lane's own in `projectors`. One that is `awaited_only` serves waiting clients and nobody else, so
+        that none of them stands behind a bulk import. `suspects` are tried one by one before all others.
+        `before_settling` may raise, and then nothing is settled. `on_settled` is told of each batch after its commit,
+        with the seconds it took.
         """
         self._name = name
         self._before_settling = before_settling
@@ -89,8 +88,7 @@ class Relay:
         self._open_connection = open_connection
         self._delivery = delivery
         self._position = position
-        self._limit = max(1, settings.batch_size // (AWAITED_LANE_SHARE if awaited_position else 1))
-        self._awaited_position = awaited_position
+        self._awaited_only = awaited_only
         self._patience = Patience(settings.max_attempts, settings.retry_pause_seconds)
         self._suspects = suspects
         self._next_look = time.monotonic() + DUE_SECONDS
@@ -104,21 +102,23 @@ class Relay:
     def run(
         self,
         stop: threading.Event,
-        wake: threading.Event,
+        bell: Bell,
         on_batch: Callable[[BatchCounts], None],
         on_fault: Callable[[BaseException, float], None],
     ) -> None:
-        """Relay until `stop` is set, then finish the batch in hand. `wake` ends an idle wait early."""
+        """Relay until `stop` is set, then finish the batch in hand. `bell` ends an idle wait early."""
         while not stop.is_set():
-            wake.clear()
+            bell.hush()
             counts = BatchCounts()
             for attempt in retrying(stop, on_retry=on_fault):
                 with attempt:
                     counts = self.run_once()
                     on_batch(counts)
-            # Asked again, because the wake that came with the stop may have been cleared above.
-            if not counts.more and not stop.is_set():
-                wake.wait(self._settings.poll_interval_seconds)
+            if counts.more:
+                # There is work for two.
+                bell.ring()
+            else:
+                bell.wait(self._settings.poll_interval_seconds)
         self._end()
         self.close()
 
@@ -209,50 +209,41 @@ class Relay:
             unfinished=len(settlement.unfinished),
             superseded=recorded.superseded,
             seconds=seconds,
-            # Behind messages that clients wait for there may be any others, which were not looked for.
-            more=bool(settlement.unfinished) or len(messages) >= self._limit or messages[0].awaited,
+            more=bool(settlement.unfinished) or len(messages) >= self._settings.batch_size,
             phases=phases.seconds,
             visible_seconds=[(recorded.at - message.created_at).total_seconds() for message in settlement.settled],
         )
 
     def _claim(self, connection: psycopg.Connection) -> list[OutboxMessage]:
-        if self._awaited_position:
-            limit = self._settings.batch_size
-            awaited = self._claim_after(connection, self._awaited_position, outbox.claim_awaited, limit)
-            if awaited:
-                return awaited
+        if self._awaited_only:
+            return self._claim_after(connection, outbox.claim_awaited)
         if time.monotonic() >= self._next_look:
             due = self._claim_due(connection)
             if due:
                 return due
-        claimed = self._claim_after(connection, self._position, outbox.claim, self._limit)
-        return claimed or self._claim_due(connection)
+        return self._claim_after(connection, outbox.claim) or self._claim_due(connection)
 
     def _claim_due(self, connection: psycopg.Connection) -> list[OutboxMessage]:
         self._next_look = time.monotonic() + DUE_SECONDS
-        return failures.claim_due(connection, limit=self._limit)
+        return failures.claim_due(connection, limit=self._settings.batch_size)
 
     def _claim_after(
-        self,
-        connection: psycopg.Connection,
-        position: ClaimPosition,
-        claim: Callable[..., list[OutboxMessage]],
-        limit: int,
+        self, connection: psycopg.Connection, claim: Callable[..., list[OutboxMessage]]
     ) -> list[OutboxMessage]:
-        after = position.start()
+        limit = self._settings.batch_size
+        after = self._position.start()
         begun = time.monotonic()
         messages = claim(connection, after=after, limit=limit)
         last = messages[-1].id if messages else after
-        position.claimed(
+        self._position.claimed(
             last, seconds=time.monotonic() - begun, swept=after == FROM_THE_START, full=len(messages) >= limit
         )
         return messages
 
     def _take_back(self, messages: Iterable[OutboxMessage]) -> None:
         lowest = min((message.id for message in messages), default=None)
-        for position in (self._position, self._awaited_position):
-            if position and lowest is not None:
-                position.take_back(lowest)
+        if lowest is not None:
+            self._position.take_back(lowest)
 
     def _beat_when_due(self, connection: psycopg.Connection) -> None:
         if time.monotonic() >= self._next_beat:

@@ -4,33 +4,46 @@ A lost notification costs one poll interval, never a message.
 """
 
 import threading
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-import psycopg
-from psycopg import sql
+from psycopg import Error, sql
 
-from projector.position import FROM_THE_START, ClaimPosition
+from projector.bell import Bell
+from projector.position import ClaimPosition
 from projector.retry import retrying
+from shared.outbox.wake import FROM_THE_START, Wake
 from shared.postgres import WAKE_CHANNEL, connect
 from shared.settings import Settings
 
 LISTEN_SECONDS = 0.25
 
 
-class WakeListener:
-    """Turns notifications into set events. One connection per projector, however many lanes it has."""
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """Where lanes wait, and where they go on to claim."""
 
-    def __init__(
-        self, settings: Settings, name: str, positions: Sequence[ClaimPosition], wakes: Sequence[threading.Event]
-    ) -> None:
+    bell: Bell
+    position: ClaimPosition
+
+    def wake(self, lowest: int) -> bool:
+        """Have a lane look for the message `lowest`; return whether one comes at once."""
+        self.position.take_back(lowest)
+        return self.bell.ring()
+
+
+class WakeListener:
+    """Wakes a lane for each notification. One connection per projector, however many lanes it has."""
+
+    def __init__(self, settings: Settings, name: str, lanes: Woken, awaited_lane: Woken) -> None:
+        """`lanes` carry everything, `awaited_lane` only what clients wait for."""
         self._settings = settings
         self._name = name
-        self._positions = positions
-        self._wakes = wakes
+        self._lanes = lanes
+        self._awaited_lane = awaited_lane
 
     def run(self, stop: threading.Event) -> None:
         """Listen until `stop` is set, reconnecting for as long as it takes."""
-        for attempt in retrying(stop, (psycopg.Error,)):
+        for attempt in retrying(stop, (Error,)):
             with attempt:
                 self._listen(stop)
 
@@ -38,18 +51,13 @@ class WakeListener:
         with connect(self._settings, self._name, autocommit=True) as connection:
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(WAKE_CHANNEL)))
             # Whatever was committed while nobody listened is found by a claim from the start.
-            self._wake(FROM_THE_START)
+            self._wake(Wake(FROM_THE_START))
             while not stop.is_set():
                 for notification in connection.notifies(timeout=LISTEN_SECONDS, stop_after=1):
-                    self._wake(_lowest_id(notification.payload))
+                    self._wake(Wake.decode(notification.payload))
 
-    def _wake(self, lowest: int) -> None:
-        for position in self._positions:
-            position.take_back(lowest)
-        for wake in self._wakes:
-            wake.set()
-
-
-def _lowest_id(payload: str) -> int:
-    # Anybody may notify; what cannot be read still says that there is work.
-    return int(payload) if payload.isascii() and payload.isdigit() else FROM_THE_START
+    def _wake(self, wake: Wake) -> None:
+        is_served = self._awaited_lane.wake(wake.lowest)
+        # The other lanes would find nothing, and keep the databases busy with it.
+        if not (wake.awaited_only and is_served):
+            self._lanes.wake(wake.lowest)

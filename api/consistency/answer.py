@@ -58,7 +58,7 @@ class Consistency:
         """Wake the relay, wait as preferred, and answer `status`, or 202 when the write cannot be read yet."""
         visible = await self._was_visible(committed)
         if not visible:
-            self._waker.wake(committed.message_id)
+            self._waker.wake(committed.message_id, awaited=self.preference.waits)
         fields = self._request.scope["log_fields"]
         fields.update(message_id=committed.message_id, commit_seconds=round(committed.seconds, 6))
         if committed.repeated:

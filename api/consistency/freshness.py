@@ -62,7 +62,8 @@ class Freshness:
         begun = time.monotonic()
         found = await self._look_up(token)
         if found.state in PENDING:
-            self._waker.wake(token.message_id)
+            # One that was claimed just then is not awaited; and the others find it as well.
+            self._waker.wake(token.message_id, awaited=False)
             if seconds > 0:
                 found = await self._wait(token, found, seconds, begun)
         if found.state in PENDING:

@@ -1,7 +1,7 @@
 """Waking the relay after a commit, so that an idle projector need not wait for its next poll.
 
 Never inside the command's transaction: NOTIFY there serialises all commits. Wakes are coalesced: while one is on its
-way, the lowest of the ids that come meanwhile goes with the next.
+way, those that come meanwhile go as one with the next.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import psycopg
 
 from api import log_events
 from shared.logs import get_logger
+from shared.outbox.wake import Wake
 from shared.postgres import WAKE_CHANNEL, connect_async
 from shared.settings import Settings
 
@@ -25,11 +26,12 @@ class Waker:
         self._settings = settings
         self._name = name
         self._pending = asyncio.Event()
-        self._lowest: int | None = None
+        self._next: Wake | None = None
 
-    def wake(self, message_id: int) -> None:
-        """Tell the relay, soon, that this message was committed."""
-        self._lowest = message_id if self._lowest is None else min(self._lowest, message_id)
+    def wake(self, message_id: int, *, awaited: bool) -> None:
+        """Tell the relay, soon, that this message was committed, and whether a client waits for it."""
+        wake = Wake(message_id, awaited_only=awaited)
+        self._next = self._next | wake if self._next else wake
         self._pending.set()
 
     async def run(self) -> None:
@@ -46,5 +48,6 @@ class Waker:
         while True:
             await self._pending.wait()
             self._pending.clear()
-            lowest, self._lowest = self._lowest, None
-            await connection.execute("SELECT pg_notify(%s, %s)", (WAKE_CHANNEL, str(lowest)))
+            wake, self._next = self._next, None
+            if wake:
+                await connection.execute("SELECT pg_notify(%s, %s)", (WAKE_CHANNEL, wake.encode()))

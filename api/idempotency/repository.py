@@ -4,7 +4,7 @@ from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedError, NewerResultError
 from api.idempotency.request_key import RequestKey
@@ -16,7 +16,7 @@ from shared.write_model.base import NOW
 from shared.write_model.idempotency_key import IDEMPOTENCY_KEYS, KEPT
 
 
-async def earlier(session: AsyncSession, request: RequestKey) -> tuple[Event, int] | None:
+async def earlier(connection: AsyncConnection, request: RequestKey) -> tuple[Event, int] | None:
     """Return what this request came to when it was done before: event and message id.
 
     If it was not, the key is this transaction's until it ends. Raises IdempotencyKeyInFlightError when it is
@@ -24,11 +24,11 @@ async def earlier(session: AsyncSession, request: RequestKey) -> tuple[Event, in
     of this service can read what it came to.
     """
     # A try-lock: a request that waited for the other would hold one of the few connections meanwhile.
-    locked = await session.scalar(select(func.pg_try_advisory_xact_lock(*request.lock)))
+    locked = await connection.scalar(select(func.pg_try_advisory_xact_lock(*request.lock)))
     # Looked up after the lock, in a snapshot that has what its last holder committed; and also without the lock,
     # for its holder may be another repetition.
     found = (
-        await session.execute(
+        await connection.execute(
             select(IDEMPOTENCY_KEYS).where(
                 IDEMPOTENCY_KEYS.c.principal == request.principal,
                 IDEMPOTENCY_KEYS.c.route == request.route,
@@ -51,12 +51,11 @@ async def earlier(session: AsyncSession, request: RequestKey) -> tuple[Event, in
     return event, found.message_id
 
 
-async def settled(session: AsyncSession, message_id: int, *, awaited: bool) -> tuple[UUID, AsOf | None]:
+async def settled(connection: AsyncConnection, message_id: int, *, awaited: bool) -> tuple[UUID, AsOf | None]:
     """Return the present history and, if the message is settled, as of when.
 
     One that is not settled gets awaited when the client waits for it now.
     """
-    connection = await session.connection()
     parameters = {"ids": [message_id], "id": message_id}
     now = (await connection.exec_driver_sql(UNSETTLED_NOW, parameters)).one()
     if now.states and awaited:
@@ -64,7 +63,7 @@ async def settled(session: AsyncSession, message_id: int, *, awaited: bool) -> t
     return now.history, None if now.states else AsOf(now.incarnation, now.handshake)
 
 
-async def store(session: AsyncSession, request: RequestKey, event: Event, message_id: int) -> None:
+async def store(connection: AsyncConnection, request: RequestKey, event: Event, message_id: int) -> None:
     """Store what the request came to. The caller holds the key, so a row that is there has expired."""
     statement = insert(IDEMPOTENCY_KEYS).values(
         principal=request.principal,
@@ -79,4 +78,4 @@ async def store(session: AsyncSession, request: RequestKey, event: Event, messag
         message_id=message_id,
     )
     replaced = {column.name: statement.excluded[column.name] for column in IDEMPOTENCY_KEYS.c if not column.primary_key}
-    await session.execute(statement.on_conflict_do_update(constraint=IDEMPOTENCY_KEYS.primary_key, set_=replaced))
+    await connection.execute(statement.on_conflict_do_update(constraint=IDEMPOTENCY_KEYS.primary_key, set_=replaced))

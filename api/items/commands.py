@@ -13,28 +13,27 @@ KEPT_AS_GIVEN = ("name", "sell_in", "quality", "owner_id")
 
 async def create_item(work: UnitOfWork, new: ItemCreate) -> Committed:
     """Add an item, unless an earlier request has done it. Raises NotFoundError when the owner is unknown."""
-    async with work as session:
+    async with work as connection:
         if earlier := await work.earlier():
             return earlier
-        owner = await repository.owner(session, new.owner_id)
         item = Item(
             name=new.name,
             description=new.description or None,
             sell_in=new.sell_in,
             quality=new.quality,
-            owner_id=owner.id,
+            owner_id=new.owner_id,
             version=1,
         )
-        await repository.save(session, item)
-        await repository.add_tags(session, item.id, new.tags)
+        owner = await repository.add_item(connection, item)
+        await repository.add_tags(connection, item.id, new.tags)
         return await work.commit(item_event("created", item, owner, new.tags))
 
 
 async def update_item(work: UnitOfWork, item_id: int, changes: ItemUpdate, expected: Expected) -> Committed:
     """Change an item. Raises PreconditionFailedError, NotFoundError for the item and for a new owner who is unknown."""
-    async with work as session:
-        item, now = await repository.locked_item(session, item_id)
-        owner = await repository.owner(session, item.owner_id)
+    async with work as connection:
+        item, now = await repository.locked_item(connection, item_id)
+        owner = await repository.owner(connection, item.owner_id)
         expected.check((item.version, owner.version))
         for field in KEPT_AS_GIVEN:
             value = getattr(changes, field)
@@ -43,20 +42,20 @@ async def update_item(work: UnitOfWork, item_id: int, changes: ItemUpdate, expec
         if changes.description is not None:
             item.description = changes.description or None
         if item.owner_id != owner.id:
-            owner = await repository.owner(session, item.owner_id)
+            owner = await repository.owner(connection, item.owner_id)
         if changes.tags is not None:
-            await repository.replace_tags(session, item.id, changes.tags)
+            await repository.replace_tags(connection, item.id, changes.tags)
         item.touch(now)
-        await repository.save(session, item)
-        tags = changes.tags if changes.tags is not None else await repository.tags_of(session, item.id)
+        await repository.update_item(connection, item)
+        tags = changes.tags if changes.tags is not None else await repository.tags_of(connection, item.id)
         return await work.commit(item_event("updated", item, owner, tags))
 
 
 async def delete_item(work: UnitOfWork, item_id: int, expected: Expected) -> Committed:
     """Delete an item. Raises NotFoundError, PreconditionFailedError."""
-    async with work as session:
-        item, _ = await repository.locked_item(session, item_id)
-        owner = await repository.owner(session, item.owner_id)
+    async with work as connection:
+        item, _ = await repository.locked_item(connection, item_id)
+        owner = await repository.owner(connection, item.owner_id)
         expected.check((item.version, owner.version))
-        deleted_at = await repository.delete_item(session, item_id)
+        deleted_at = await repository.delete_item(connection, item_id)
         return await work.commit(deleted(AGGREGATE_TYPE, item_id, item.version + 1, deleted_at))

@@ -11,11 +11,11 @@ from shared.write_model import User
 
 async def create_user(work: UnitOfWork, new: UserCreate) -> Committed:
     """Add a user, unless an earlier request has done it. Raises EmailTakenError."""
-    async with work as session:
+    async with work as connection:
         if earlier := await work.earlier():
             return earlier
         user = User(name=new.name, email=new.email, version=1)
-        await repository.save(session, user)
+        await repository.add_user(connection, user)
         return await work.commit(user_event("created", user))
 
 
@@ -24,22 +24,22 @@ async def update_user(work: UnitOfWork, user_id: int, changes: UserUpdate, expec
 
     Raises NotFoundError, PreconditionFailedError, EmailTakenError.
     """
-    async with work as session:
-        user, now = await repository.locked_user(session, user_id)
+    async with work as connection:
+        user, now = await repository.locked_user(connection, user_id)
         expected.check((user.version,))
         if changes.name is not None:
             user.name = changes.name
         if changes.email is not None:
             user.email = changes.email
         user.touch(now)
-        await repository.save(session, user)
+        await repository.update_user(connection, user)
         return await work.commit(user_event("updated", user))
 
 
 async def delete_user(work: UnitOfWork, user_id: int, expected: Expected) -> Committed:
     """Delete a user who owns no items. Raises NotFoundError, PreconditionFailedError, UserOwnsItemsError."""
-    async with work as session:
-        user, _ = await repository.locked_user(session, user_id)
+    async with work as connection:
+        user, _ = await repository.locked_user(connection, user_id)
         expected.check((user.version,))
-        deleted_at = await repository.delete_user(session, user_id)
+        deleted_at = await repository.delete_user(connection, user_id)
         return await work.commit(deleted(AGGREGATE_TYPE, user_id, user.version + 1, deleted_at))

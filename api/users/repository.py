@@ -1,49 +1,83 @@
-"""All SQL on users."""
+"""All SQL on users. It is spelled, as that on items is."""
 
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import cast, delete, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import EmailTakenError, NotFoundError, UserOwnsItemsError
 from api.unit_of_work import violated_constraint
 from shared.write_model import User
-from shared.write_model.base import NOW, Timestamp
 
-EMAIL_CONSTRAINT = "user_email_belongs_to_one_user"
-OWNER_CONSTRAINT = "item_owner_exists"
+EMAIL_CONSTRAINT: Final = "user_email_belongs_to_one_user"
+OWNER_CONSTRAINT: Final = "item_owner_exists"
+
+ADD_USER: Final = """
+    INSERT INTO users (name, email, version) VALUES (%(name)s, %(email)s, %(version)s)
+    RETURNING id, created_at, updated_at
+"""
+
+LOCK_USER: Final = """
+    SELECT id, name, email, version, created_at, updated_at, clock_timestamp()::timestamptz(3) AS now
+    FROM users WHERE id = %(id)s FOR UPDATE
+"""
+
+UPDATE_USER: Final = """
+    UPDATE users SET name = %(name)s, email = %(email)s, version = %(version)s, updated_at = %(updated_at)s
+    WHERE id = %(id)s
+"""
+
+DELETE_USER: Final = "DELETE FROM users WHERE id = %(id)s RETURNING clock_timestamp()::timestamptz(3)"
 
 
-async def locked_user(session: AsyncSession, user_id: int) -> tuple[User, datetime]:
-    """Return the user, locked until the transaction ends, and the database's time. Raises NotFoundError."""
-    statement = select(User, cast(NOW, Timestamp)).where(User.id == user_id).with_for_update()
-    row = (await session.execute(statement)).one_or_none()
-    if row is None:
-        raise NotFoundError("User", user_id)
-    user, now = row
-    return user, now
-
-
-async def save(session: AsyncSession, user: User) -> None:
-    """Write the user; the server's id and times are on it afterwards. Raises EmailTakenError."""
-    email = user.email
-    session.add(user)
+async def add_user(connection: AsyncConnection, user: User) -> None:
+    """Write a new user; the server's id and times are on it afterwards. Raises EmailTakenError."""
     try:
-        await session.flush()
+        found = (await connection.exec_driver_sql(ADD_USER, _columns(user))).mappings().one()
     except IntegrityError as error:
-        if violated_constraint(error) == EMAIL_CONSTRAINT:
-            raise EmailTakenError(email) from error
-        raise
+        raise _email_taken(error, user) from error
+    user.id, user.created_at, user.updated_at = found["id"], found["created_at"], found["updated_at"]
 
 
-async def delete_user(session: AsyncSession, user_id: int) -> datetime:
-    """Delete the user and return when. Raises UserOwnsItemsError."""
-    statement = delete(User).where(User.id == user_id).returning(cast(NOW, Timestamp))
+async def locked_user(connection: AsyncConnection, user_id: int) -> tuple[User, datetime]:
+    """Return the user, locked until the transaction ends, and the database's time. Raises NotFoundError."""
+    found = (await connection.exec_driver_sql(LOCK_USER, {"id": user_id})).mappings().one_or_none()
+    if found is None:
+        raise NotFoundError("User", user_id)
+    columns = dict(found)
+    now: datetime = columns.pop("now")
+    return User(**columns), now
+
+
+async def update_user(connection: AsyncConnection, user: User) -> None:
+    """Write a user who is locked. Raises EmailTakenError."""
     try:
-        deleted_at: datetime = (await session.execute(statement)).scalar_one()
+        await connection.exec_driver_sql(UPDATE_USER, _columns(user))
+    except IntegrityError as error:
+        raise _email_taken(error, user) from error
+
+
+async def delete_user(connection: AsyncConnection, user_id: int) -> datetime:
+    """Delete a user who is locked, and return when. Raises UserOwnsItemsError."""
+    try:
+        deleted_at: datetime = (await connection.exec_driver_sql(DELETE_USER, {"id": user_id})).scalar_one()
     except IntegrityError as error:
         if violated_constraint(error) == OWNER_CONSTRAINT:
             raise UserOwnsItemsError(user_id) from error
         raise
     return deleted_at
+
+
+def _columns(user: User) -> dict[str, object]:
+    return {
+        "id": user.id,
+        "name": user.name,
+        "email": user.email,
+        "version": user.version,
+        "updated_at": user.updated_at,
+    }
+
+
+def _email_taken(error: IntegrityError, user: User) -> Exception:
+    return EmailTakenError(user.email) if violated_constraint(error) == EMAIL_CONSTRAINT else error

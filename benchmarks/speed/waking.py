@@ -22,6 +22,7 @@ from benchmarks.speed.benchmark import Benchmark, Measure, Report, Result, Scale
 from benchmarks.speed.ratio import MOST_ROUNDS, Pair
 from benchmarks.speed.servers import Servers, Store
 from benchmarks.speed.writing import TAGS, with_an_owner
+from shared.outbox.wake import Wake
 from shared.postgres import SETTLED_CHANNEL, WAKE_CHANNEL, connect_async, create_engine
 
 IDLE_SECONDS: Final = 0.05
@@ -34,7 +35,7 @@ APPEND: Final = """
         'created_at', '2026-01-02T03:04:05.678Z', 'updated_at', '2026-01-02T03:04:05.678Z'), true)
     RETURNING id
 """
-APPEND_AND_NOTIFY: Final = f"WITH added AS ({APPEND}) SELECT id, pg_notify('{WAKE_CHANNEL}', id::text) FROM added"
+APPEND_AND_NOTIFY: Final = f"WITH added AS ({APPEND}) SELECT id, pg_notify('{WAKE_CHANNEL}', 'a' || id) FROM added"
 
 
 @contextmanager
@@ -68,7 +69,7 @@ async def _commit_rate(store: Store, writers: int, seconds: float, *, wakes: boo
             done = await create_item(UnitOfWork(engine, awaited=True, trace_context=None), new)
             commits += 1
             if wakes:
-                waker.wake(done.message_id)
+                waker.wake(done.message_id, awaited=True)
 
     begun = time.perf_counter()
     await asyncio.gather(*(write(begun + seconds) for _ in range(writers)))
@@ -107,8 +108,9 @@ def idle(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure]]:
 def _visible_after(store: Store, listener: psycopg.Connection, number: int) -> float:
     time.sleep(IDLE_SECONDS)
     row = store.postgres.execute(APPEND, {"id": number}).fetchone()
+    assert row is not None  # noqa: S101 - RETURNING has a row
     begun = time.perf_counter()
-    store.postgres.execute("SELECT pg_notify(%s, %s)", (WAKE_CHANNEL, str(row and row[0])))
+    store.postgres.execute("SELECT pg_notify(%s, %s)", (WAKE_CHANNEL, Wake(row[0], awaited_only=True).encode()))
     for _ in listener.notifies(timeout=30, stop_after=1):
         pass
     return time.perf_counter() - begun
@@ -177,7 +179,7 @@ async def _lags(store: Store, ids: Iterator[int], rate: int, seconds: float, mod
                 message_id = int(row[0]) if row else 0
                 committed[message_id] = time.perf_counter()
                 if mode == "wake":
-                    waker.wake(message_id)
+                    waker.wake(message_id, awaited=True)
 
     tasks = [asyncio.create_task(waker.run()), asyncio.create_task(listen())]
     await asyncio.sleep(0.1)

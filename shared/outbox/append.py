@@ -6,13 +6,20 @@ from uuid import UUID
 
 from psycopg import Cursor
 from psycopg.rows import TupleRow
-from sqlalchemy import insert
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.events.event import Event
-from shared.outbox.record import OUTBOX
 from shared.postgres import to_json
-from shared.write_model.installation import CURRENT_HISTORY
+from shared.write_model.installation import HISTORY
+
+EVENT_COLUMNS: Final = ("aggregate_type", "aggregate_id", "aggregate_version", "event_type", "payload")
+
+APPEND: Final = f"""
+    INSERT INTO outbox (aggregate_type, aggregate_id, aggregate_version, event_type, payload, trace_context, awaited)
+    VALUES (%(aggregate_type)s, %(aggregate_id)s, %(aggregate_version)s, %(event_type)s, %(payload)s::jsonb,
+            %(trace_context)s::jsonb, %(awaited)s)
+    RETURNING id, (SELECT {HISTORY} FROM installation) AS history
+"""
 
 COPY_OUTBOX: Final = """
     COPY outbox (id, aggregate_type, aggregate_id, aggregate_version, event_type, payload) FROM STDIN
@@ -20,31 +27,20 @@ COPY_OUTBOX: Final = """
 
 
 # One statement, sent at once: while the server waited for a COPY to go on, no time-out would end the transaction.
-APPEND: Final = """
+APPEND_ALL: Final = """
     INSERT INTO outbox (aggregate_type, aggregate_id, aggregate_version, event_type, payload)
     SELECT * FROM unnest(%s::text[], %s::bigint[], %s::int[], %s::text[], %s::text[]::jsonb[])
 """
 
 
 async def append(
-    session: AsyncSession, event: Event, *, awaited: bool, trace_context: Mapping[str, str] | None = None
+    connection: AsyncConnection, event: Event, *, awaited: bool, trace_context: Mapping[str, str] | None = None
 ) -> tuple[int, UUID]:
     """Add one message that carries `event`; return its id and its history. `awaited`: a client waits for it."""
-    statement = (
-        insert(OUTBOX)
-        .values(
-            aggregate_type=event.aggregate_type,
-            aggregate_id=event.aggregate_id,
-            aggregate_version=event.aggregate_version,
-            event_type=event.event_type,
-            payload=event.payload,
-            trace_context=trace_context,
-            awaited=awaited,
-        )
-        .returning(OUTBOX.c.id, CURRENT_HISTORY)
-    )
-    message_id, history = (await session.execute(statement)).one()
-    return message_id, history
+    columns = dict(zip(EVENT_COLUMNS, _columns(event), strict=True))
+    columns |= {"trace_context": trace_context and to_json(trace_context), "awaited": awaited}
+    added = (await connection.exec_driver_sql(APPEND, columns)).mappings().one()
+    return added["id"], added["history"]
 
 
 def copy_in(cursor: Cursor[TupleRow], events: Iterable[Event], ids: Iterable[int]) -> None:
@@ -58,7 +54,7 @@ def append_all(cursor: Cursor[TupleRow], events: Iterable[Event]) -> None:
     """Add one message per event, for which nobody waits, in their order."""
     rows = [_columns(event) for event in events]
     if rows:
-        cursor.execute(APPEND, [list(column) for column in zip(*rows, strict=True)])
+        cursor.execute(APPEND_ALL, [list(column) for column in zip(*rows, strict=True)])
 
 
 def _columns(event: Event) -> tuple[str, int, int, str, str]:

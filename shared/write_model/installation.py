@@ -6,7 +6,7 @@ Read models carry the same id. So a database that was reset or restored is told 
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Uuid, false, func, literal_column, select, true
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Uuid, false, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.write_model.base import Base
@@ -60,7 +60,3 @@ class HandshakeNumber(Base):
 
     singleton: Mapped[bool] = mapped_column(Boolean, primary_key=True, server_default=true())
     number: Mapped[int] = mapped_column(BigInteger, server_default="0")
-
-
-# For a statement that SQLAlchemy makes.
-CURRENT_HISTORY: Final = select(literal_column(HISTORY, Uuid)).select_from(Installation).scalar_subquery()

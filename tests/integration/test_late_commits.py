@@ -19,11 +19,12 @@ from api.settings import ApiSettings
 from projector import process
 from projector.connection import open_relay_connection
 from projector.delivery import Delivery
-from projector.position import FROM_THE_START, ClaimPosition
+from projector.position import ClaimPosition
 from projector.process import Projector
 from projector.relay import Relay
 from projector.settings import ProjectorSettings
 from shared.mongo import create_client, read_model_database
+from shared.outbox.wake import FROM_THE_START
 from shared.postgres import WAKE_CHANNEL
 from tests.fixtures.api_processes import ApiProcess
 from tests.fixtures.clients import ApiClient
@@ -215,21 +216,22 @@ def test_of_late_commits_that_come_together_each_is_answered(
         assert FROM_THE_START not in claims.since(before)
 
 
+@pytest.mark.parametrize(("awaited", "payload"), [((True, True, True), "a5"), ((True, False, True), "5")])
 def test_of_wakes_that_are_sent_as_one_the_lowest_identity_goes(
-    api_settings: ApiSettings, postgres: psycopg.Connection
+    api_settings: ApiSettings, postgres: psycopg.Connection, awaited: tuple[bool, ...], payload: str
 ) -> None:
     postgres.execute(f"LISTEN {WAKE_CHANNEL}".encode())
 
     async def wake_three_times() -> None:
         waker = Waker(api_settings, "kata-api test")
-        for message_id in (8, 5, 9):
-            waker.wake(message_id)
+        for message_id, is_awaited in zip((8, 5, 9), awaited, strict=True):
+            waker.wake(message_id, awaited=is_awaited)
         running = asyncio.create_task(waker.run())
         payloads = await asyncio.to_thread(
             lambda: [each.payload for each in postgres.notifies(timeout=20, stop_after=1)]
         )
         running.cancel()
-        assert payloads == ["5"]
+        assert payloads == [payload]
 
     asyncio.run(wake_three_times())
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 import psycopg
 from sqlalchemy import event as events
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.util import await_only
 
 from api.errors import OutcomeUnknownError
@@ -112,10 +112,10 @@ class _OpenWork(UnitOfWork):
         self.may_commit = asyncio.Event()
         self.event: Event | None = None
 
-    async def __aenter__(self) -> AsyncSession:
-        session = await super().__aenter__()
-        events.listen(session.sync_session, "before_commit", lambda _: await_only(self._wait()))
-        return session
+    async def __aenter__(self) -> AsyncConnection:
+        connection = await super().__aenter__()
+        events.listen(connection.sync_connection, "commit", lambda _: await_only(self._wait()))
+        return connection
 
     async def commit(self, event: Event) -> Committed:
         self.event = event

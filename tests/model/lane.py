@@ -66,8 +66,7 @@ class Lane:
 
     def wake(self, message_id: int) -> None:
         """Say that a message was committed."""
-        for position in self._positions:
-            position.take_back(message_id)
+        self._position.take_back(message_id)
 
     def close(self) -> None:
         """Give the connection up."""
@@ -75,16 +74,14 @@ class Lane:
             self._connection.close()
 
     def _started(self, suspects: Suspects | None) -> Relay:
-        awaited = ClaimPosition(self._clock) if self.name == "serving" else None
-        position = ClaimPosition(self._clock)
-        self._positions = [position] + ([awaited] if awaited else [])
+        self._position = ClaimPosition(self._clock)
         return Relay(
             self._settings,
             self._open_or_take,
             Delivery.of(self._settings, self._database),
-            position,
-            awaited,
+            self._position,
             name=self._lane,
+            awaited_only=self.name == "serving",
             suspects=suspects,
             on_settled=self._on_settled,
         )

@@ -31,7 +31,7 @@ from tests.model.operators import Operators
 from tests.model.pauses import PausingListener
 from tests.model.stage import EndedError, Stage
 
-# How lanes differ: one that takes all there is, one that takes little at a time, one that clients wait for.
+# How lanes differ: one that takes all there is, one that takes little at a time, one that serves waiting clients alone.
 LANES: Final = {
     "whole": {"batch_size": 100},
     "small": {"batch_size": 2},

@@ -12,11 +12,12 @@ import psycopg
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from projector.bell import Bell
 from projector.connection import open_relay_connection
 from projector.deadline import Deadline
 from projector.delivery import Delivered, Delivery
 from projector.handshake import Handshake
-from projector.position import FROM_THE_START, ClaimPosition
+from projector.position import ClaimPosition
 from projector.relay import BatchCounts, Relay
 from projector.replays import Shadow
 from projector.retry import retrying
@@ -24,6 +25,7 @@ from projector.settings import ProjectorSettings
 from projector.suspects import Suspects
 from shared.mongo import Document, read_model_database
 from shared.outbox.message import OutboxMessage
+from shared.outbox.wake import FROM_THE_START
 from shared.postgres import connect
 from tests.chaos.crash_points.effects import watching
 
@@ -101,7 +103,7 @@ class Actor:
             if is_idle(counts):
                 stop.set()
 
-        relay.run(stop, threading.Event(), on_batch, on_fault=self._on_fault)
+        relay.run(stop, Bell(), on_batch, on_fault=self._on_fault)
 
     def lane(self, *, connected: bool = False) -> Relay:
         """Return a lane that is given up at the end of this process."""

@@ -77,34 +77,20 @@ def test_a_claimed_message_is_what_was_appended(settings: ProjectorSettings, out
     assert isinstance(message.payload, bytes)
 
 
-def test_the_lane_that_serves_clients_goes_on_with_other_work_without_a_pause(
-    make_relay: Callable[..., Relay], outbox: Outbox
-) -> None:
-    relay = make_relay(serves_waiting=True)
-    outbox.user(1)
-    outbox.user(2, awaited=True)
-
-    served = relay.run_once()
-    others = relay.run_once()
-
-    assert (served.claimed, served.more) == (1, True)
-    assert (others.claimed, others.more) == (1, False)
-
-
-def test_awaited_messages_overtake_a_bulk_import_in_the_lane_that_serves_clients(
+def test_awaited_messages_overtake_a_bulk_import_in_the_lane_that_serves_clients_alone(
     make_relay: Callable[..., Relay], outbox: Outbox
 ) -> None:
     outbox.bulk(30)
     awaited = [outbox.user(100, awaited=True), outbox.user(101, awaited=True)]
-    serving, other = make_relay(serves_waiting=True, batch_size=10), make_relay(batch_size=10)
+    serving, other = make_relay(awaited_only=True, batch_size=10), make_relay(batch_size=10)
 
     other.run_once()
     assert set(awaited) < set(outbox.ids())
     serving.run_once()
     assert not set(awaited) & set(outbox.ids())
     assert len(outbox.ids()) == 20
-    # With nobody waiting, it helps with the rest.
-    assert serving.run_once().claimed > 0
+    # Nobody who comes now stands behind the rest.
+    assert serving.run_once().claimed == 0
 
 
 def plan(connection: psycopg.Connection, statement: str, after: int) -> str:

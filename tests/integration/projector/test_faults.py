@@ -12,11 +12,12 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from projector.bell import Bell
 from projector.connection import open_relay_connection
 from projector.deadline import DeadlinePassedError
 from projector.delivery import Delivery
 from projector.position import ClaimPosition
-from projector.process import Projector
+from projector.process import LANES, Projector
 from projector.relay import Relay
 from projector.retry import TRANSIENT
 from projector.settings import ProjectorSettings
@@ -210,20 +211,20 @@ def test_an_idle_projector_with_a_long_poll_interval_stops_at_once(
     assert projector.events("projector.stopped")
 
 
-def test_a_stop_that_comes_just_before_the_wake_is_cleared_is_heard(make_relay: Callable[..., Relay]) -> None:
+def test_a_stop_that_comes_just_before_the_bell_is_hushed_is_heard(make_relay: Callable[..., Relay]) -> None:
     stop = threading.Event()
 
-    class Wake(threading.Event):
-        """The stop and its wake come when the lane has just asked whether to stop."""
+    class LateBell(Bell):
+        """The stop comes, and opens the bell, when the lane has just asked whether to stop."""
 
-        def clear(self) -> None:
+        def hush(self) -> None:
             stop.set()
-            self.set()
-            super().clear()
+            self.open()
+            super().hush()
 
     relay = make_relay(poll_interval_seconds=60)
     begun = time.monotonic()
-    relay.run(stop, Wake(), on_batch=lambda _: None, on_fault=lambda *_: None)
+    relay.run(stop, LateBell(), on_batch=lambda _: None, on_fault=lambda *_: None)
     assert time.monotonic() - begun < 30
 
 
@@ -270,7 +271,7 @@ def test_the_console_answers_health_readiness_and_metrics(
 
     body = projector.ready().json()
     assert body["status"] == "ready"
-    assert body["lanes"] == [{"state": "relaying", "reason": ""}] * 2
+    assert body["lanes"] == [{"state": "relaying", "reason": ""}] * LANES
     assert (body["backlog"], body["lag_seconds"]) == (0, 0)
     assert projector.get("/health").json() == {"status": "ok"}
     assert 'kata_relay_messages_total{outcome="settled"} 1.0' in projector.get("/metrics").text

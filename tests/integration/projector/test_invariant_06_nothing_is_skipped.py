@@ -11,7 +11,7 @@ from pymongo.database import Database
 from projector.connection import open_relay_connection
 from projector.delivery import Delivery
 from projector.position import ClaimPosition
-from projector.process import Projector
+from projector.process import LANES, Projector
 from projector.relay import Relay
 from projector.settings import ProjectorSettings
 from shared.mongo import Document
@@ -164,4 +164,4 @@ def _wait_until_it_listens(connection: psycopg.Connection) -> None:
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name LIKE 'kata-projector%' AND query NOT LIKE 'LISTEN%' AND state = 'idle'"
     )
-    wait_until(lambda: connection.execute(lanes).fetchone() == (2,), "the lanes are idle")
+    wait_until(lambda: connection.execute(lanes).fetchone() == (LANES,), "the lanes are idle")

@@ -262,7 +262,7 @@ def test_an_awaited_rename_in_steps_goes_on_at_once_beside_a_bulk_import(
     five_items: None, outbox: Outbox, make_relay: MakeRelay
 ) -> None:
     # The lane that serves waiting clients finds its next step again without waiting for a sweep.
-    relay = make_relay(**STEPS, serves_waiting=True, batch_size=10)
+    relay = make_relay(**STEPS, awaited_only=True, batch_size=10)
     relay.run_once()
     outbox.bulk(100, first=1000)
     rename = outbox.user(1, 2, "Grace", awaited=True)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from projector.position import FROM_THE_START, SWEEP_SECONDS, ClaimPosition
+from projector.position import SWEEP_SECONDS, ClaimPosition
+from shared.outbox.wake import FROM_THE_START
 
 
 class Clock:
