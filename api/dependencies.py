@@ -45,8 +45,9 @@ class Services:
     metrics: ApiMetrics
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
     """Return the services of the application that runs this request."""
+    # Asynchronous, as all dependencies are: the framework calls any other on a thread, and that takes longer than it.
     services: Services = request.app.state.services
     return services
 

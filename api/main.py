@@ -11,6 +11,7 @@ import uvicorn
 from api.app import create_app
 from api.consistency.settlements import Settlements
 from api.settings import ApiSettings
+from shared.garbage import collect_seldom
 from shared.logs import configure_logs
 from shared.telemetry import Tracing
 
@@ -55,6 +56,7 @@ def main() -> None:
         server_header=False,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
+    collect_seldom()
     # Having drained, uvicorn raises the signal again; without a handler that would end the process by the signal.
     signal.signal(signal.SIGTERM, lambda _signal, _frame: None)
     try:

@@ -7,14 +7,17 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlencode
 
 import orjson
-from fastapi import Query, Request
+from fastapi import Query, Request, Response
+from pydantic import TypeAdapter
 
 from api.errors import CursorError
 from api.fields import INT64_MAX
+
+T = TypeVar("T")
 
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
@@ -46,7 +49,16 @@ def decode_cursor(cursor: str, order: str, kinds: Sequence[type]) -> list[Any]:
         raise CursorError from error
 
 
-def next_link(request: Request, cursor: str | None) -> Mapping[str, str]:
+def page_answer(request: Request, page: TypeAdapter[list[T]], shown: Sequence[T], cursor: str | None) -> Response:
+    """Answer a page and, unless `cursor` is None, where the next one is.
+
+    The models were checked when they were made. The framework would check and convert each of them once more.
+    """
+    body = page.dump_json(list(shown))
+    return Response(body, headers=_next_link(request, cursor), media_type="application/json")
+
+
+def _next_link(request: Request, cursor: str | None) -> Mapping[str, str]:
     """Return the Link header for the page after this one, which keeps every parameter but the cursor."""
     if cursor is None:
         return {}

@@ -79,6 +79,7 @@ def run() -> None:
     from projector.process import Projector
     from projector.settings import ProjectorSettings
     from projector.shutdown import StopSignals
+    from shared.garbage import collect_seldom
     from shared.logs import configure_logs
     from shared.telemetry import Tracing
 
@@ -88,7 +89,9 @@ def run() -> None:
     signals = StopSignals()
     signals.install()
     try:
-        ended_well = Projector(settings, signals.stop, tracing).run()
+        projector = Projector(settings, signals.stop, tracing)
+        collect_seldom()
+        ended_well = projector.run()
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         fail(f"{settings.http_address}:{settings.projector_http_port}: {reason}", USAGE)

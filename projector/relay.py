@@ -269,6 +269,6 @@ class Relay:
             before = self._delivery.mongod
             self._connection, self._installation = self._open_connection()
             # Only now: what was done to open it had to be durable.
-            outbox.commit_before_flush(self._connection)
+            outbox.prepare_to_relay(self._connection)
             self._mongod = before or self._delivery.mongod
         return self._connection, self._installation

@@ -15,6 +15,7 @@ from projector.repair import append_repairs, shown_versions
 from projector.replay import Replay
 from projector.settings import ProjectorSettings
 from projector.shapes import tolerated_by_replays
+from shared.garbage import collect_seldom
 from shared.installation import check_read_models
 from shared.mongo import Document, create_client, read_model_database
 from shared.postgres import connect
@@ -36,6 +37,7 @@ def replay(aggregate_types: Sequence[str], rate: float | None = None, *, take_ba
             settings, name, database, tolerated=tolerated_by_replays(take_back=take_back)
         )
         with connection, replays.taking_turn(connection):
+            collect_seldom()
             for aggregate_type in _in_order(aggregate_types, replays.at_work(connection)):
                 rebuild = Replay(
                     connection,

@@ -5,6 +5,7 @@ A token comes in the Authorization header alone: what a browser sends by itself 
 """
 
 from abc import abstractmethod
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final, Literal
 
@@ -110,6 +111,7 @@ class Access:
         return token
 
 
+@lru_cache(maxsize=100)
 def is_loopback(host: str) -> bool:
     """Return whether an address, or `localhost`, is reached from this machine only."""
     try:

@@ -4,8 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, assert_never
 
-from fastapi import Request
-from fastapi.responses import JSONResponse
+from fastapi import Request, Response
 from pydantic import BaseModel
 
 from api.consistency.prefer import Preference
@@ -54,7 +53,7 @@ class Consistency:
 
     async def answer(
         self, committed: Committed, body: BaseModel, status: int, headers: Mapping[str, str] | None = None
-    ) -> JSONResponse:
+    ) -> Response:
         """Wake the relay, wait as preferred, and answer `status`, or 202 when the write cannot be read yet."""
         visible = await self._was_visible(committed)
         if not visible:
@@ -69,7 +68,7 @@ class Consistency:
         token = Token(committed.history, committed.message_id)
         visibility = Visibility.VISIBLE if visible else await self._wait(token, committed.begun)
         fields.update(visibility=visibility.value, wait_seconds=round(time.perf_counter() - begun, 6))
-        answer = JSONResponse(body.model_dump(mode="json"), status, headers=dict(headers or {}))
+        answer = Response(body.model_dump_json(), status, dict(headers or {}), media_type="application/json")
         answer.headers[HEADER_NAME] = token.encode()
         if self.preference.applied:
             answer.headers["Preference-Applied"] = self.preference.applied

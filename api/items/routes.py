@@ -1,9 +1,9 @@
 """The routes of items. Thin: read the request, call a command or a query, answer."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse
+from pydantic import TypeAdapter
 
 from api.body import JsonRoute
 from api.consistency.answer import accepted
@@ -13,17 +13,23 @@ from api.fields import PathId
 from api.items import commands, queries
 from api.items.queries import ItemFilter, Sort
 from api.items.schemas import ItemCreate, ItemDeleted, ItemOut, ItemUpdate, tag_as_stored
-from api.paging import DEFAULT_LIMIT, PAGE_HEADERS, CursorParameter, Limit, next_link
+from api.paging import DEFAULT_LIMIT, PAGE_HEADERS, CursorParameter, Limit, page_answer
 from api.preconditions import NOT_MODIFIED, read_answer
 from api.problems import problems
+
+PAGE: Final = TypeAdapter(list[ItemOut])
 
 router = APIRouter(prefix="/items", tags=["items"], route_class=JsonRoute)
 
 
-@router.get("", summary="List items", responses={200: {"headers": PAGE_HEADERS}, **problems(400, 422, 503)})
+@router.get(
+    "",
+    summary="List items",
+    response_model=list[ItemOut],
+    responses={200: {"headers": PAGE_HEADERS}, **problems(400, 422, 503)},
+)
 async def list_items(  # noqa: PLR0913 - each parameter is one of the request
     request: Request,
-    response: Response,
     read_models: ReadModels,
     tag: Annotated[
         list[str] | None, Query(max_length=20, description="Has this tag; repeated: has all of them")
@@ -36,12 +42,11 @@ async def list_items(  # noqa: PLR0913 - each parameter is one of the request
     sort: Annotated[Sort | None, Query(description="`-` before the field: descending. Default: id")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorParameter = None,
-) -> list[ItemOut]:
+) -> Response:
     """Answer a page of items."""
     wanted = ItemFilter(tags=[tag_as_stored(wanted_tag) for wanted_tag in tag or ()], owner_id=owner_id, words=q)
     items, following = await queries.items_page(read_models, wanted, sort=sort, limit=limit, cursor=cursor)
-    response.headers.update(next_link(request, following))
-    return list(items)
+    return page_answer(request, PAGE, items, following)
 
 
 @router.post(
@@ -55,7 +60,7 @@ async def list_items(  # noqa: PLR0913 - each parameter is one of the request
         **problems(400, 404, 408, 409, 413, 415, 422, 503),
     },
 )
-async def create_item(work: RepeatableWork, consistency: Waits, body: ItemCreate) -> JSONResponse:
+async def create_item(work: RepeatableWork, consistency: Waits, body: ItemCreate) -> Response:
     """Create an item and, by default, wait until reads show it."""
     committed = await commands.create_item(work, body)
     item = ItemOut.of_event(committed.event)
@@ -85,9 +90,7 @@ async def get_item(read_models: ReadModels, expected: Expects, item_id: PathId) 
         **problems(400, 404, 408, 412, 413, 415, 422, 503),
     },
 )
-async def update_item(
-    work: Work, consistency: Waits, expected: Expects, item_id: PathId, body: ItemUpdate
-) -> JSONResponse:
+async def update_item(work: Work, consistency: Waits, expected: Expects, item_id: PathId, body: ItemUpdate) -> Response:
     """Change the given fields; absent and null ones keep their value."""
     committed = await commands.update_item(work, item_id, body, expected)
     item = ItemOut.of_event(committed.event)
@@ -100,7 +103,7 @@ async def update_item(
     response_model=ItemDeleted,
     responses={**accepted(ItemDeleted), **problems(400, 404, 412, 422, 503)},
 )
-async def delete_item(work: Work, consistency: Waits, expected: Expects, item_id: PathId) -> JSONResponse:
+async def delete_item(work: Work, consistency: Waits, expected: Expects, item_id: PathId) -> Response:
     """Delete an item."""
     committed = await commands.delete_item(work, item_id, expected)
     return await consistency.answer(committed, ItemDeleted(detail=f"Item with id {item_id} has been deleted"), 200)

@@ -1,38 +1,43 @@
 """The routes of users. Thin: read the request, call a command or a query, answer."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse
+from pydantic import TypeAdapter
 
 from api.body import JsonRoute
 from api.consistency.answer import accepted
 from api.dependencies import Expects, ReadModels, RepeatableWork, Waits, Work
 from api.etag import ETAG_HEADERS, HEADER_NAME, etag_of
 from api.fields import PathId
-from api.paging import DEFAULT_LIMIT, PAGE_HEADERS, CursorParameter, Limit, next_link
+from api.paging import DEFAULT_LIMIT, PAGE_HEADERS, CursorParameter, Limit, page_answer
 from api.preconditions import NOT_MODIFIED, read_answer
 from api.problems import problems
 from api.users import commands, queries
 from api.users.schemas import UserCreate, UserDeleted, UserOut, UserUpdate, as_stored
 
+PAGE: Final = TypeAdapter(list[UserOut])
+
 router = APIRouter(prefix="/users", tags=["users"], route_class=JsonRoute)
 
 
-@router.get("", summary="List users", responses={200: {"headers": PAGE_HEADERS}, **problems(400, 422, 503)})
+@router.get(
+    "",
+    summary="List users",
+    response_model=list[UserOut],
+    responses={200: {"headers": PAGE_HEADERS}, **problems(400, 422, 503)},
+)
 async def list_users(
     request: Request,
-    response: Response,
     read_models: ReadModels,
     email: Annotated[str | None, Query(max_length=254, description="Only the user with this address")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: CursorParameter = None,
-) -> list[UserOut]:
+) -> Response:
     """Answer a page of users in id order."""
     wanted = as_stored(email) if email is not None else None
     users, following = await queries.users_page(read_models, email=wanted, limit=limit, cursor=cursor)
-    response.headers.update(next_link(request, following))
-    return list(users)
+    return page_answer(request, PAGE, users, following)
 
 
 @router.post(
@@ -46,7 +51,7 @@ async def list_users(
         **problems(400, 408, 409, 413, 415, 422, 503),
     },
 )
-async def create_user(work: RepeatableWork, consistency: Waits, body: UserCreate) -> JSONResponse:
+async def create_user(work: RepeatableWork, consistency: Waits, body: UserCreate) -> Response:
     """Create a user and, by default, wait until reads show it."""
     committed = await commands.create_user(work, body)
     user = UserOut.of_event(committed.event)
@@ -76,9 +81,7 @@ async def get_user(read_models: ReadModels, expected: Expects, user_id: PathId) 
         **problems(400, 404, 408, 409, 412, 413, 415, 422, 503),
     },
 )
-async def update_user(
-    work: Work, consistency: Waits, expected: Expects, user_id: PathId, body: UserUpdate
-) -> JSONResponse:
+async def update_user(work: Work, consistency: Waits, expected: Expects, user_id: PathId, body: UserUpdate) -> Response:
     """Change the given fields; absent and null ones keep their value. The user's items follow."""
     committed = await commands.update_user(work, user_id, body, expected)
     user = UserOut.of_event(committed.event)
@@ -91,7 +94,7 @@ async def update_user(
     response_model=UserDeleted,
     responses={**accepted(UserDeleted), **problems(400, 404, 409, 412, 422, 503)},
 )
-async def delete_user(work: Work, consistency: Waits, expected: Expects, user_id: PathId) -> JSONResponse:
+async def delete_user(work: Work, consistency: Waits, expected: Expects, user_id: PathId) -> Response:
     """Delete a user who owns no items."""
     committed = await commands.delete_user(work, user_id, expected)
     return await consistency.answer(committed, UserDeleted(detail=f"User with id {user_id} has been deleted"), 200)

@@ -150,10 +150,10 @@ def importing(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure
 def catalogue(items: int) -> Iterator[dict[str, object]]:
     """Yield the lines of a catalogue: some owners, and items with three tags each."""
     for n in range(work.OWNERS):
-        yield {"type": "user", "name": f"Maintainer {n}", "email": f"m{n}@example.org"}
+        yield {"kind": "user", "name": f"Maintainer {n}", "email": f"m{n}@example.org"}
     for n in range(items):
         yield {
-            "type": "item", "owner_email": f"m{n % work.OWNERS}@example.org", "name": f"item {n} of the catalogue",
+            "kind": "item", "owner_email": f"m{n % work.OWNERS}@example.org", "name": f"item {n} of the catalogue",
             "description": f"library for reading and writing files number {n % 977}", "sell_in": n % 30,
             "quality": n % 50, "tags": [f"devel::lang:{n % 20}", f"role::{n % 7}", f"made-of::{n % 5}"],
         }  # fmt: skip
