@@ -5,7 +5,7 @@ event carries the full state. Of two of one version it is the repair, which the 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Self, assert_never
@@ -131,6 +131,10 @@ class Delivery:
         Raises a transient error when a server could not do the work; then the whole batch must come again.
         """
         by_type: dict[str, list[OutboxMessage]] = {}
+        # Of an aggregate that begins in this batch nothing is there yet.
+        new = {
+            aggregate_of(message) for message in messages if message.aggregate_version == 1 and not message.is_repair
+        }
         for message in coalesce(messages):
             by_type.setdefault(message.aggregate_type, []).append(message)
         counts, phases = Counter[str](), Phases()
@@ -140,7 +144,7 @@ class Delivery:
             for aggregate_type, projection in PROJECTIONS.items():
                 batch = by_type.pop(aggregate_type, [])
                 if batch:
-                    found = self._deliver_to(projection, batch, counts, phases, deadline, session, shadow)
+                    found = self._deliver_to(projection, batch, new, counts, phases, deadline, session, shadow)
                     outcomes |= {(aggregate_type, aggregate_id): outcome for aggregate_id, outcome in found.items()}
             time = MongoTime.of_session(session)
         for message in chain.from_iterable(by_type.values()):
@@ -151,13 +155,14 @@ class Delivery:
         self,
         projection: Projection,
         batch: Sequence[OutboxMessage],
+        new: Container[Aggregate],
         counts: Counter[str],
         phases: Phases,
         deadline: Deadline,
         session: ClientSession,
         shadow: Shadow | None,
     ) -> dict[int, Outcome]:
-        writes, failed = _project(batch, projection)
+        writes, failed = _project(batch, projection, new)
         phases.ended("project")
         collections = self._collections(projection.read_model, shadow)
         errors: dict[int, str] = {}
@@ -221,14 +226,17 @@ class Delivery:
         return left, refused
 
 
-def _project(batch: Iterable[OutboxMessage], projection: Projection) -> tuple[list[Write], dict[int, str]]:
+def _project(
+    batch: Iterable[OutboxMessage], projection: Projection, new: Container[Aggregate]
+) -> tuple[list[Write], dict[int, str]]:
     """Return the writes for the gate, and the errors of messages that cannot be read or stored, by aggregate."""
     writes: list[Write] = []
     failed: dict[int, str] = {}
     for message in batch:
         try:
             document = project(read_event(message))
-            writes.append(write_of(document, projection.owner_field, is_repair=message.is_repair))
+            is_new = aggregate_of(message) in new
+            writes.append(write_of(document, projection.owner_field, is_repair=message.is_repair, is_new=is_new))
         except (UnreadableEventError, UnstorableDocumentError) as error:
             failed[message.aggregate_id] = str(error)
     return writes, failed

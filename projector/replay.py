@@ -186,7 +186,7 @@ class Replay:
             with self._step(replay) as (deadline, session):
                 # What has a row is not deleted, whatever the live collection says; a row that is gone never returns.
                 alive = rows.versions_of(self._connection, self._projection.rows, [found["_id"] for found in page])
-                writes = [write_of(found) for found in page if found["_id"] not in alive]
+                writes = [write_of(found, is_new=True) for found in page if found["_id"] not in alive]
                 self._apply(replay, writes, deadline, session)
 
     def _copy_page(self, replay: ReplayAtWork, limit: int) -> tuple[int, int]:
@@ -216,7 +216,7 @@ class Replay:
     def _write(self, event: Event) -> Write:
         try:
             # What the row says goes over what a message of the same version said: it may have had another shape.
-            return write_of(project(event), self._projection.owner_field, is_repair=True)
+            return write_of(project(event), self._projection.owner_field, is_repair=True, is_new=True)
         except UnstorableDocumentError as error:
             raise _RefusedError(f"{event.aggregate_type} {event.aggregate_id}: {error}") from error
 
@@ -226,7 +226,7 @@ class Replay:
         return replace(replay, cursor=cursor, copied=replay.copied + rows)
 
     def _apply(self, replay: ReplayAtWork, writes: Sequence[Write], deadline: Deadline, session: ClientSession) -> None:
-        self._raise_refused(apply(self._database[replay.shadow], writes, deadline, session, mostly_new=True).refused)
+        self._raise_refused(apply(self._database[replay.shadow], writes, deadline, session).refused)
 
     @contextmanager
     def _step(self, replay: ReplayAtWork) -> Iterator[tuple[Deadline, ClientSession]]:

@@ -9,6 +9,8 @@ from benchmarks.speed.ratio import Pair, Ratio, interleaved, ratio_of
 from benchmarks.speed.servers import Servers
 
 Verdict = Literal["met", "missed", "undecided"]
+FEWEST_LONG_ROUNDS: Final = 2
+
 Measure = Callable[[], float]
 Report = Callable[[str], None]
 
@@ -22,7 +24,7 @@ class Scale:
     @property
     def seconds(self) -> float:
         """The time for the rounds of one ratio."""
-        return 6.0 if self.quick else 90.0
+        return 6.0 if self.quick else 40.0
 
     @property
     def fewest_rounds(self) -> int:
@@ -104,10 +106,20 @@ class Benchmark:
 Sides = Callable[[Servers, Scale], AbstractContextManager[tuple[Measure, Measure]]]
 
 
-def ratio(
-    name: str, measures: str, target: Target, sides: Sides, *, unit: str, notes: Callable[[], Mapping[str, str]] = dict
+def ratio(  # noqa: PLR0913 - what a benchmark is, each part by its name
+    name: str,
+    measures: str,
+    target: Target,
+    sides: Sides,
+    *,
+    unit: str,
+    takes_long: bool = False,
+    notes: Callable[[], Mapping[str, str]] = dict,
 ) -> Benchmark:
-    """Return the benchmark of a ratio. `sides` yields what measures ours and the other's, in `unit`."""
+    """Return the benchmark of a ratio. `sides` yields what measures ours and the other's, in `unit`.
+
+    One that `takes_long`, minutes for each round, has only so many rounds as an interval needs.
+    """
 
     def run(benchmark: Benchmark, servers: Servers, scale: Scale, report: Report) -> Sequence[Result]:
         with sides(servers, scale) as (ours, other):
@@ -115,7 +127,7 @@ def ratio(
                 ours,
                 other,
                 seconds=scale.seconds,
-                fewest=scale.fewest_rounds,
+                fewest=FEWEST_LONG_ROUNDS if takes_long else scale.fewest_rounds,
                 on_round=lambda so_far: report(str(so_far)),
             )
         return [of_pairs(benchmark, pairs, unit, notes())]

@@ -184,8 +184,11 @@ REBUILDING: Final[Sequence[Benchmark]] = (
         Target(0.95),
         replaying,
         unit="items/s",
+        takes_long=True,
     ),
-    ratio("verify", "verify of a million items over replay of them", Target(6), verifying, unit="items/s"),
+    ratio(
+        "verify", "verify of a million items over replay of them", Target(6), verifying, unit="items/s", takes_long=True
+    ),
     Benchmark(
         "verify-memory",
         "peak memory of verify with a million items over that with a hundred thousand",

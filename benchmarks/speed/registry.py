@@ -4,6 +4,7 @@ from typing import Final
 
 from benchmarks.speed.benchmark import Benchmark
 from benchmarks.speed.drain import DRAIN
+from benchmarks.speed.forms import COMMAND_FORMS
 from benchmarks.speed.history import HISTORY
 from benchmarks.speed.peers import AGAINST_PEERS
 from benchmarks.speed.reading import READING
@@ -17,6 +18,7 @@ BENCHMARKS: Final[tuple[Benchmark, ...]] = (
     *AGAINST_PEERS,
     *WAKING,
     *WRITING,
+    *COMMAND_FORMS,
     *READING,
     *REBUILDING,
     *HISTORY,

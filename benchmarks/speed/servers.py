@@ -27,6 +27,7 @@ from shared.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
 START_SECONDS: Final = 60
+POLL_SECONDS: Final = 0.005
 
 Document = dict[str, Any]
 
@@ -122,7 +123,7 @@ class Store:
         while self.settled() < total:
             if time.monotonic() > until:
                 raise TimeoutError(f"{self.settled()} of {total} messages were settled after {seconds} s")
-            time.sleep(0.002)
+            time.sleep(POLL_SECONDS)
 
     def _lanes(self) -> int:
         row = self.postgres.execute("SELECT count(*) FROM projectors").fetchone()

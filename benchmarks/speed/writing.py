@@ -125,5 +125,6 @@ WRITING: Final[tuple[Benchmark, ...]] = (
         Target(3, "most"),
         during_an_import,
         unit="ms",
+        takes_long=True,
     ),
 )

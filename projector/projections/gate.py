@@ -39,12 +39,16 @@ class UnstorableDocumentError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One document or tombstone to put through the gate, encoded, so that one bad document fails alone."""
+    """One document or tombstone to put through the gate, encoded, so that one bad document fails alone.
+
+    `is_new`: nothing of its aggregate is there yet, in all likelihood.
+    """
 
     document: Mapping[str, Any]
     encoded: RawBSONDocument
     owner_field: str | None = None
     is_repair: bool = False
+    is_new: bool = False
 
     @property
     def aggregate_id(self) -> int:
@@ -81,7 +85,9 @@ class Embedding:
     is_repair: bool = False
 
 
-def write_of(document: Mapping[str, Any], owner_field: str | None = None, *, is_repair: bool = False) -> Write:
+def write_of(
+    document: Mapping[str, Any], owner_field: str | None = None, *, is_repair: bool = False, is_new: bool = False
+) -> Write:
     """Return `document` encoded for the gate. Raises UnstorableDocumentError when BSON cannot hold it."""
     try:
         encoded = encode(document, codec_options=CODEC)
@@ -89,7 +95,7 @@ def write_of(document: Mapping[str, Any], owner_field: str | None = None, *, is_
         raise UnstorableDocumentError(f"the document cannot be stored: {error}") from error
     if len(encoded) > MAX_DOCUMENT_BYTES:
         raise UnstorableDocumentError(f"the document has {len(encoded)} bytes, MongoDB holds {MAX_DOCUMENT_BYTES}")
-    return Write(document, RawBSONDocument(encoded), owner_field, is_repair)
+    return Write(document, RawBSONDocument(encoded), owner_field, is_repair, is_new)
 
 
 def apply(
@@ -97,20 +103,15 @@ def apply(
     writes: Sequence[Write],
     deadline: Deadline,
     session: ClientSession | None = None,
-    *,
-    mostly_new: bool = False,
 ) -> Applied:
-    """Put `writes`, at most one per aggregate, through the gate in one bulk. `mostly_new`: few of them are there yet.
+    """Put `writes`, at most one per aggregate, through the gate in one bulk.
 
     Returns when a majority has journaled what was applied. A refused write takes no other along. Raises PyMongo's
     error when the server could not do the work at all; then nothing is known of any of them, and all must come again.
     """
-    # A first version is almost always new, and a plain insert is several times cheaper than an upsert.
+    # A plain insert is several times cheaper than an upsert; that of a document which is there all the same is dear.
     operations: list[Operation] = [
-        InsertOne(write.encoded)
-        if mostly_new or (write.version == 1 and not write.is_repair)
-        else gated(write, upsert=True)
-        for write in writes
+        InsertOne(write.encoded) if write.is_new else gated(write, upsert=True) for write in writes
     ]
     modified, errors = _bulk_write(collection, operations, deadline, session)
     known = [index for index, error in errors.items() if error["code"] == DUPLICATE_KEY]

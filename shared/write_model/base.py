@@ -1,11 +1,10 @@
 """The declarative base of the write model: constraint names are derived or spelled, never left to the server."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Integer, MetaData, func
 from sqlalchemy.dialects.postgresql import TIMESTAMP
-from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -33,11 +32,6 @@ class Base(DeclarativeBase):
 class Versioned:
     """The columns every aggregate has. `version` counts its commands: 1, 2, 3 ..."""
 
-    @declared_attr.directive
-    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805 - declared_attr is called with the class
-        """Optimistic locking on `version`, which commands set; server-side values come back with the write."""
-        return {"version_id_col": cls.version, "version_id_generator": False, "eager_defaults": True}
-
     version: Mapped[int] = mapped_column(Integer)
     created_at: Mapped[datetime] = mapped_column(Timestamp, server_default=NOW)
     updated_at: Mapped[datetime] = mapped_column(Timestamp, server_default=NOW)
@@ -45,7 +39,7 @@ class Versioned:
     def touch(self, now: datetime) -> None:
         """Make this change a version of its own, even when no other column changes.
 
-        `now` is the database's time. A SQL expression in its place would have to be read back after the write.
+        `now` is the database's time.
         """
         self.version += 1
         self.updated_at = now

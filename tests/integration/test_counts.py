@@ -149,6 +149,16 @@ def test_a_batch_costs_as_much_however_many_messages_it_has(
     assert counted == Counted(7, 7)
 
 
+def test_what_begins_in_a_batch_is_inserted_at_its_newest_version(
+    counted_relay: Callable[[], tuple[Counted, list[str]]], outbox: Outbox, read_models: Database[Document]
+) -> None:
+    for version in (1, 2, 3, 4):
+        outbox.item(1, version)
+    _, commands = counted_relay()
+    assert commands == ["insert", "find"]
+    assert read_models["items_read"].find_one({"_id": 1}, {"version": 1}) == {"_id": 1, "version": 4}
+
+
 def test_a_read_by_id_is_one_command_and_so_is_a_page(
     api: ApiClient, relay: Relay, outbox: Outbox, read_models: Database[Document]
 ) -> None:

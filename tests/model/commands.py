@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.util import await_only
 
 from api.errors import OutcomeUnknownError
+from api.pool import give_back_without_transaction
 from api.settings import ApiSettings
 from api.unit_of_work import Committed, UnitOfWork
 from shared.events.event import Event
@@ -44,9 +45,12 @@ class Commands:
         self._runner.close()
 
     async def _create_engine(self) -> Any:
-        return create_engine(
+        engine = create_engine(
             self._settings, "commands", pool_size=CONNECTIONS, pool_timeout=5, lock_timeout=LOCK_MILLISECONDS
         )
+        # Also after a commit that was broken off, as one of these is that is rolled back.
+        give_back_without_transaction(engine)
+        return engine
 
     def do(self, command: Command, *, awaited: bool) -> Committed:
         """Run a command. Raises what the command raises, and BusyError."""

@@ -263,11 +263,13 @@ def test_changing_items_and_deleting_their_owner_do_not_deadlock(
 
 @contextmanager
 def recorded() -> Iterator[list[str]]:
-    """Yield the statements that any engine sends, each by its first word and its table."""
+    """Yield the statements that any engine sends, by first word and table; WITH by what it inserts first."""
     statements: list[str] = []
 
     def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         words = statement.replace("\n", " ").split()
+        if words[0] == "WITH":
+            words = words[words.index("INSERT") :]
         table = next((after for word, after in pairwise(words) if word in {"FROM", "INTO"}), "")
         statements.append(f"{words[0]} {table or words[1]}{' FOR UPDATE' * ('FOR UPDATE' in statement)}")
 
@@ -284,15 +286,15 @@ def recorded() -> Iterator[list[str]]:
         ("POST", "/users", {"name": "a", "email": "a@example.org"}, ["INSERT users"]),
         ("PUT", "/users/1", {"name": "a"}, ["SELECT users FOR UPDATE", "UPDATE users"]),
         ("DELETE", "/users/2", None, ["SELECT users FOR UPDATE", "DELETE users"]),
-        ("POST", "/items", item_body(1, tags=[]), ["SELECT users", "INSERT items"]),
-        ("POST", "/items", item_body(1), ["SELECT users", "INSERT items", "INSERT tags", "INSERT item_tags"]),
+        ("POST", "/items", item_body(1, tags=[]), ["INSERT items"]),
+        ("POST", "/items", item_body(1), ["INSERT items", "INSERT tags"]),
         (
             "PUT", "/items/1", {"quality": 1},
-            ["SELECT items FOR UPDATE", "SELECT users", "UPDATE items", "SELECT tags"],
+            ["SELECT items FOR UPDATE", "SELECT users", "UPDATE items", "SELECT item_tags"],
         ),
         (
             "PUT", "/items/1", {"owner_id": 2},
-            ["SELECT items FOR UPDATE", "SELECT users", "SELECT users", "UPDATE items", "SELECT tags"],
+            ["SELECT items FOR UPDATE", "SELECT users", "SELECT users", "UPDATE items", "SELECT item_tags"],
         ),
         (
             "PUT", "/items/1", {"tags": []},

@@ -26,7 +26,7 @@ def user(version: int) -> dict[str, Any]:
 
 
 def put(collection: Collection[Document], version: int) -> Applied:
-    return apply(collection, [write_of(user(version))], Deadline.after(20))
+    return apply(collection, [write_of(user(version), is_new=version == 1)], Deadline.after(20))
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_an_insert_that_loses_the_race_to_an_older_version_wins_all_the_same(
     slow, commands = watch()
     commands.before_next("insert", "users_read", lambda: put(users, 1))
 
-    copied = apply(slow["users_read"], [write_of(user(2))], Deadline.after(20), mostly_new=True)
+    copied = apply(slow["users_read"], [write_of(user(2), is_new=True)], Deadline.after(20))
 
     assert copied == Applied(applied=1, stale=0, refused={})
     assert [d["version"] for d in users.find()] == [2]
