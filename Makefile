@@ -8,7 +8,7 @@ TEST_PROCESSES ?= 3
 STAMP := .venv/.installed
 LOCK_ARGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: help setup run test soak check format fuzz evidence bench bloat chaos controls audit lock clean
+.PHONY: help setup run test soak check format fuzz evidence bench costs bloat chaos controls audit lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -58,6 +58,9 @@ fuzz: setup  ## Throw FUZZ_EXAMPLES (3000) of everything at requests, tokens, pa
 
 bench: setup  ## Speed, as ratios measured in turn (NAME=drain: some; QUICK=1: a glance), written for EVIDENCE.md
 	$(BIN)/python -m benchmarks.speed $(NAME) $(if $(QUICK),--quick)
+
+costs: setup  ## Where the time of each hot path goes, ranked and kept by commit, for EVIDENCE.md; two minutes
+	$(BIN)/python -m benchmarks.speed.costs $$(git rev-parse --short HEAD)
 
 bloat: setup  ## Settle a million messages under a long transaction, and write what each statement then costs for EVIDENCE.md
 	$(BIN)/python -m benchmarks.bloat

@@ -1,6 +1,7 @@
 """`make bench [NAME=drain] [QUICK=1]`: every benchmark, one after the other, in this machine's own time.
 
-What was measured is kept in benchmarks/results/; run again after an interruption, it goes on with what is missing.
+What was measured is kept in benchmarks/results/; run again after an interruption, it goes on with what is missing of
+this commit.
 `--fresh` measures everything anew. `--json` prints the results as one object at the end.
 """
 
@@ -9,6 +10,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Annotated, Any, Final
 
@@ -31,11 +33,13 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="On a tenth of the data, few rounds; results are not kept")
     ] = False,
+    part: Annotated[int, typer.Option(min=1, help="On one so manieth of the data, which the report says")] = 1,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what was measured before")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one object as the last line")] = False,
 ) -> None:
     """Measure, and print ratios with their 95% intervals."""
     console = Console(stderr=True)
+    scale = Scale(quick, part=10 if quick else part)
     try:
         chosen = list(named(BENCHMARKS, names or []))
     except ValueError as error:
@@ -48,16 +52,20 @@ def bench(
         facts |= {name: version(name) for name in PACKAGES}
         for benchmark in chosen:
             kept = RESULTS / f"{benchmark.name}.json"
-            if kept.exists() and not (fresh or quick or names):
-                found = [Result.from_json(each) for each in json.loads(kept.read_text(encoding="utf-8"))["results"]]
+            before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {"facts": None}
+            # What was measured of another commit, or with other servers, is no result of this one.
+            if before["facts"] == facts and not (fresh or quick or names):
+                found = [Result.from_json(each) for each in before["results"]]
                 results += found
                 for each in found:
                     console.print(f"{each.name}: {each.value}, measured before")
                 continue
             with console.status(benchmark.name) as status:
                 found = benchmark.run(
-                    benchmark, servers, Scale(quick), lambda said, b=benchmark: status.update(f"{b.name}: {said}")
+                    benchmark, servers, scale, lambda said, b=benchmark: status.update(f"{b.name}: {said}")
                 )
+            if scale.part > 1:
+                found = [replace(each, notes={"data": f"1/{scale.part}", **each.notes}) for each in found]
             results += found
             for each in found:
                 console.print(f"{each.name}: {each.value}; target {each.target}: {each.verdict}")

@@ -17,14 +17,15 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much a run may take: `quick` works on a tenth of the data, and the seconds bound each ratio."""
+    """How much a run may take: on one `part`th of the data, and the seconds bound each ratio."""
 
     quick: bool
+    part: int = 1
 
     @property
     def seconds(self) -> float:
         """The time for the rounds of one ratio."""
-        return 6.0 if self.quick else 40.0
+        return 6.0 if self.quick else 30.0
 
     @property
     def fewest_rounds(self) -> int:
@@ -33,7 +34,7 @@ class Scale:
 
     def of(self, count: int) -> int:
         """Return how many of `count` to work on."""
-        return count // 10 if self.quick else count
+        return count // self.part
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,14 @@ from benchmarks.speed.reading import READING
 from benchmarks.speed.rebuilding import REBUILDING
 from benchmarks.speed.starting import STARTING
 from benchmarks.speed.waking import WAKING
+from benchmarks.speed.wal import WAL
 from benchmarks.speed.writing import WRITING
 
 BENCHMARKS: Final[tuple[Benchmark, ...]] = (
     *DRAIN,
     *AGAINST_PEERS,
     *WAKING,
+    *WAL,
     *WRITING,
     *COMMAND_FORMS,
     *READING,
