@@ -39,7 +39,7 @@ from shared.telemetry import Tracing
 from shared.version import installed_version
 
 # Every aggregate's routes. A new aggregate adds its line here.
-ROUTERS = (items.router, users.router, tags.router, health.router)
+ROUTERS = (users.router, items.router, tags.router, health.router)
 
 
 def create_app(settings: ApiSettings, tracing: Tracing | None = None) -> FastAPI:

@@ -61,7 +61,7 @@ def world(
         database = read_model_database(client, settings)
         ensure_read_models(database)
         connection = partial(open_relay_connection, settings, "fuzz relay", database)
-        relay = Relay(settings, connection, Delivery.of(settings, database), ClaimPosition(), None, name="fuzz relay")
+        relay = Relay(settings, connection, Delivery.of(settings, database), ClaimPosition(), name="fuzz relay")
         with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as postgres:
             yield World(settings, postgres, database, relay)
         relay.close()
