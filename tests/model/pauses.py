@@ -46,7 +46,7 @@ MEANINGS: Final = {
     failures.CLAIM_ONE: "claims one that failed",
     failures.FAIL: "records the failures",
     failures.GO_ON: "keeps what is not finished in one table",
-    append.APPEND: "appends messages",
+    append.APPEND_ALL: "appends messages",
 }
 
 
