@@ -6,7 +6,8 @@ runs after the response has been sent.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -114,6 +115,12 @@ class UnitOfWork:
         return Committed(event, message_id, history, self._begun, time.monotonic() - self._begun)
 
 
-def violated_constraint(error: IntegrityError) -> str | None:
-    """Return the name of the constraint that the server found violated."""
-    return getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+@contextmanager
+def refusing(constraint: str, refusal: Exception) -> Iterator[None]:
+    """Raise `refusal` in place of the server's complaint that `constraint` is violated."""
+    try:
+        yield
+    except IntegrityError as error:
+        if getattr(getattr(error.orig, "diag", None), "constraint_name", None) == constraint:
+            raise refusal from error
+        raise

@@ -3,11 +3,10 @@
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import EmailTakenError, NotFoundError, UserOwnsItemsError
-from api.unit_of_work import violated_constraint
+from api.unit_of_work import refusing
 from shared.write_model import User
 
 EMAIL_CONSTRAINT: Final = "user_email_belongs_to_one_user"
@@ -33,10 +32,8 @@ DELETE_USER: Final = "DELETE FROM users WHERE id = %(id)s RETURNING clock_timest
 
 async def add_user(connection: AsyncConnection, user: User) -> None:
     """Write a new user; the server's id and times are on it afterwards. Raises EmailTakenError."""
-    try:
-        found = (await connection.exec_driver_sql(ADD_USER, _columns(user))).mappings().one()
-    except IntegrityError as error:
-        raise _email_taken(error, user) from error
+    with refusing(EMAIL_CONSTRAINT, EmailTakenError(user.email)):
+        found = (await connection.exec_driver_sql(ADD_USER, user.columns())).mappings().one()
     user.id, user.created_at, user.updated_at = found["id"], found["created_at"], found["updated_at"]
 
 
@@ -52,32 +49,12 @@ async def locked_user(connection: AsyncConnection, user_id: int) -> tuple[User, 
 
 async def update_user(connection: AsyncConnection, user: User) -> None:
     """Write a user who is locked. Raises EmailTakenError."""
-    try:
-        await connection.exec_driver_sql(UPDATE_USER, _columns(user))
-    except IntegrityError as error:
-        raise _email_taken(error, user) from error
+    with refusing(EMAIL_CONSTRAINT, EmailTakenError(user.email)):
+        await connection.exec_driver_sql(UPDATE_USER, user.columns())
 
 
 async def delete_user(connection: AsyncConnection, user_id: int) -> datetime:
     """Delete a user who is locked, and return when. Raises UserOwnsItemsError."""
-    try:
+    with refusing(OWNER_CONSTRAINT, UserOwnsItemsError(user_id)):
         deleted_at: datetime = (await connection.exec_driver_sql(DELETE_USER, {"id": user_id})).scalar_one()
-    except IntegrityError as error:
-        if violated_constraint(error) == OWNER_CONSTRAINT:
-            raise UserOwnsItemsError(user_id) from error
-        raise
     return deleted_at
-
-
-def _columns(user: User) -> dict[str, object]:
-    return {
-        "id": user.id,
-        "name": user.name,
-        "email": user.email,
-        "version": user.version,
-        "updated_at": user.updated_at,
-    }
-
-
-def _email_taken(error: IntegrityError, user: User) -> Exception:
-    return EmailTakenError(user.email) if violated_constraint(error) == EMAIL_CONSTRAINT else error

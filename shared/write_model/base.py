@@ -1,6 +1,7 @@
 """The declarative base of the write model: constraint names are derived or spelled, never left to the server."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Integer, MetaData, func
 from sqlalchemy.dialects.postgresql import TIMESTAMP
@@ -27,6 +28,10 @@ class Base(DeclarativeBase):
     """Every table of the write model and the outbox registers in one metadata, which Alembic compares."""
 
     metadata = METADATA
+
+    def columns(self) -> dict[str, Any]:
+        """Return the row, each column by its name; what only the server knows yet is None."""
+        return {name: getattr(self, name) for name in self.__table__.columns.keys()}  # noqa: SIM118 - no dict: it holds columns
 
 
 class Versioned:

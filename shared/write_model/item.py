@@ -1,10 +1,9 @@
 """An item. It belongs to one user; its tags are rows of `item_tags`, in the order they were given."""
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Integer, Text
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.write_model.base import Base, Versioned
-from shared.write_model.user import User
 
 
 class Item(Versioned, Base):
@@ -25,4 +24,3 @@ class Item(Versioned, Base):
     owner_id: Mapped[int] = mapped_column(
         BigInteger, ForeignKey("users.id", name="item_owner_exists", ondelete="RESTRICT"), index=True
     )
-    owner: Mapped[User] = relationship(lazy="raise")
