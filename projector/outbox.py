@@ -104,7 +104,7 @@ FAILED_FOR_GOOD: Final = """
 # A settlement that PostgreSQL loses when it crashes puts its messages back, and they are delivered again; what MongoDB
 # acknowledged stays. So nobody has to wait until it is on the disk.
 # Every statement of a lane finds its rows by an index, in the index's order. So one plan is right however many rows
-# there are, and is made once: made for each batch, the plans took as long as a single message's statements themselves.
+# there are, and is made once: made for each batch, plans took a quarter of the time that a single message spends here.
 # Without the other three, a plan kept from the time when the outbox was empty would read all of it for each batch.
 RELAY: Final = """
     SET synchronous_commit = off; SET plan_cache_mode = force_generic_plan;
