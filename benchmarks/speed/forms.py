@@ -16,7 +16,7 @@ from api.unit_of_work import UnitOfWork
 from benchmarks.speed.benchmark import Benchmark, Measure, Scale, Target, ratio
 from benchmarks.speed.rivals.command_forms import FORMS
 from benchmarks.speed.servers import Servers, Store
-from benchmarks.speed.writing import TAGS, with_an_owner
+from benchmarks.speed.writing import tags_of, with_an_owner
 from shared.postgres import create_engine
 
 WRITERS: Final = 8
@@ -51,8 +51,7 @@ async def _rate(
         nonlocal done
         while perf_counter() < until:
             n = next(numbers)
-            tags = [f"{prefix}{n % number}" for prefix, number in TAGS.items()]
-            await form(engine, ItemCreate(name=f"item {n}", sell_in=1, quality=2, owner_id=1, tags=tags))
+            await form(engine, ItemCreate(name=f"item {n}", sell_in=1, quality=2, owner_id=1, tags=tags_of(n)))
             done += 1
 
     begun = perf_counter()

@@ -21,8 +21,8 @@ from benchmarks.speed import work
 from benchmarks.speed.benchmark import Benchmark, Measure, Report, Result, Scale, Target, of_pairs, ratio
 from benchmarks.speed.ratio import MOST_ROUNDS, Pair
 from benchmarks.speed.servers import Servers, Store
-from benchmarks.speed.writing import TAGS, with_an_owner
-from shared.outbox.wake import Wake
+from benchmarks.speed.writing import tags_of, with_an_owner
+from shared.outbox.wake import AWAITED, Wake
 from shared.postgres import SETTLED_CHANNEL, WAKE_CHANNEL, connect_async, create_engine
 
 IDLE_SECONDS: Final = 0.05
@@ -35,7 +35,9 @@ APPEND: Final = """
         'created_at', '2026-01-02T03:04:05.678Z', 'updated_at', '2026-01-02T03:04:05.678Z'), true)
     RETURNING id
 """
-APPEND_AND_NOTIFY: Final = f"WITH added AS ({APPEND}) SELECT id, pg_notify('{WAKE_CHANNEL}', 'a' || id) FROM added"
+APPEND_AND_NOTIFY: Final = (
+    f"WITH added AS ({APPEND}) SELECT id, pg_notify('{WAKE_CHANNEL}', '{AWAITED}' || id) FROM added"
+)
 
 
 @contextmanager
@@ -64,8 +66,7 @@ async def _commit_rate(store: Store, writers: int, seconds: float, *, wakes: boo
         nonlocal commits
         while time.perf_counter() < until:
             n = next(numbers)
-            tags = [f"{prefix}{n % number}" for prefix, number in TAGS.items()]
-            new = ItemCreate(name=f"item {n}", sell_in=1, quality=2, owner_id=1, tags=tags)
+            new = ItemCreate(name=f"item {n}", sell_in=1, quality=2, owner_id=1, tags=tags_of(n))
             done = await create_item(UnitOfWork(engine, awaited=True, trace_context=None), new)
             commits += 1
             if wakes:

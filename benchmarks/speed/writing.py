@@ -28,7 +28,7 @@ def new_item(*, status: int = 201, headers: tuple[str, ...] = ()) -> Callable[[]
         n = next(numbers)
         item = {"name": f"item {n} of the catalogue", "sell_in": n % 30, "quality": n % 50, "owner_id": 1}
         text = {"description": f"library for reading and writing files number {n % 977}"}
-        tags = {"tags": [f"{prefix}{n % number}" for prefix, number in TAGS.items()]}
+        tags = {"tags": tags_of(n)}
         return Request("POST", "/items", status, json.dumps(item | text | tags).encode(), headers)
 
     return request
@@ -83,6 +83,11 @@ def during_an_import(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, 
             return load.run(url, 1, requests, seconds=1.0 if scale.quick else 5.0).median_milliseconds
 
         yield ours, idle
+
+
+def tags_of(number: int) -> list[str]:
+    """Return the tags of the item of this number."""
+    return [f"{prefix}{number % many}" for prefix, many in TAGS.items()]
 
 
 def with_an_owner(store: Store) -> None:
