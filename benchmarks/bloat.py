@@ -17,7 +17,7 @@ from bson import encode
 from devstack.applications import inherited_environment
 from devstack.postgres import Postgres
 from devstack.scratch import scratch_directory
-from projector import lanes, outbox
+from projector import backlog, lanes, outbox
 from shared.mongo_time import MongoTime
 from shared.outbox import lookup
 
@@ -85,8 +85,8 @@ def statements(last: int) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
         "a token's message": (lookup.LOOK_UP, {"id": last}),
         "what became of waited-for messages": (lookup.UNSETTLED, {"ids": list(range(last - 10, last))}),
         "age of the oldest message": (lookup.OLDEST_AGE, {}),
-        "status": (outbox.STATUS, {}),
-        "messages of some aggregates": (outbox.IN_FLIGHT, {"type": "user", "ids": [1, 2, 3]}),
+        "status": (backlog.STATUS, {}),
+        "messages of some aggregates": (backlog.IN_FLIGHT, {"type": "user", "ids": [1, 2, 3]}),
     }
 
 

@@ -1,4 +1,4 @@
-"""All SQL on the outbox: claim, settle, backlog, lag.
+"""All SQL on the outbox that a lane needs: claim and settle. What others ask is in projector/backlog.py.
 
 Claim and settle are two ends of one transaction. The claim deletes and returns; the deletion commits only after
 MongoDB has acknowledged, so a projector that dies in between leaves every message where it was.
@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from operator import attrgetter
-from typing import Final, cast
+from typing import Final
 
 import psycopg
 from psycopg.adapt import Loader
-from psycopg.rows import TupleRow, class_row, scalar_row
+from psycopg.rows import TupleRow, class_row
 
 from projector import failures, lanes
 from projector.failures import Failure
@@ -61,46 +61,6 @@ SUPERSEDE: Final = """
 # Before the ids comes the history in which they mean these messages.
 NOTIFY: Final = f"SELECT pg_notify(%(channel)s, {HISTORY} || ' ' || %(payload)s) FROM installation"
 
-# Lag is the AGE of the oldest message that is not settled. Dead letters are counted apart and do not age it.
-STATUS: Final = """
-    WITH unsettled AS (
-        SELECT created_at FROM outbox
-        UNION ALL
-        SELECT created_at FROM outbox_failures WHERE state = 'retrying'
-    )
-    SELECT
-        (SELECT count(*) FROM unsettled) AS backlog,
-        coalesce(
-            (SELECT greatest(extract(epoch FROM clock_timestamp() - min(created_at)), 0) FROM unsettled), 0
-        )::float8 AS lag_seconds,
-        (SELECT count(*) FROM outbox_failures WHERE state = 'retrying') AS failures,
-        (SELECT count(*) FROM outbox_failures WHERE state = 'dead') AS dead_letters
-"""
-
-IN_FLIGHT: Final = """
-    SELECT DISTINCT aggregate_id FROM (
-        SELECT aggregate_id FROM outbox WHERE aggregate_type = %(type)s AND aggregate_id = ANY(%(ids)s)
-        UNION ALL
-        SELECT aggregate_id FROM outbox_failures
-        WHERE aggregate_type = %(type)s AND aggregate_id = ANY(%(ids)s) AND state = 'retrying'
-    ) AS messages
-"""
-
-# Whatever its state: a dead letter may be retried, and a discarded one is still not settled.
-UNSETTLED: Final = """
-    SELECT aggregate_id FROM outbox WHERE aggregate_type = %(type)s AND aggregate_id = ANY(%(ids)s)
-    UNION
-    SELECT aggregate_id FROM outbox_failures WHERE aggregate_type = %(type)s AND aggregate_id = ANY(%(ids)s)
-"""
-
-
-# The newest message that nobody delivers any more, of each of the aggregates.
-FAILED_FOR_GOOD: Final = """
-    SELECT aggregate_id, max(id) FROM outbox_failures
-    WHERE aggregate_type = %(type)s AND aggregate_id = ANY(%(ids)s) AND state IN ('dead', 'discarded')
-    GROUP BY aggregate_id
-"""
-
 # A settlement that PostgreSQL loses when it crashes puts its messages back, and they are delivered again; what MongoDB
 # acknowledged stays. So nobody has to wait until it is on the disk.
 # Every statement of a lane finds its rows by an index, in the index's order. So one plan is right however many rows
@@ -118,16 +78,6 @@ class RawJsonLoader(Loader):
     def load(self, data: bytes | bytearray | memoryview) -> bytes:
         """Return the bytes."""
         return bytes(data)
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxStatus:
-    """What is not settled: counts, and the age of the oldest in seconds."""
-
-    backlog: int
-    lag_seconds: float
-    failures: int
-    dead_letters: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,29 +168,6 @@ def settle(
     _notify(cursor, SETTLED_CHANNEL, (message.id for message in settlement.settled if message.awaited))
     _notify(cursor, DEAD_CHANNEL, (message.id for message in settlement.dead))
     return Recorded(at, superseded)
-
-
-def status(connection: psycopg.Connection) -> OutboxStatus:
-    """Return backlog, lag and failures as they are now."""
-    row = connection.cursor(row_factory=class_row(OutboxStatus)).execute(STATUS).fetchone()
-    return cast("OutboxStatus", row)
-
-
-def in_flight(connection: psycopg.Connection, aggregate_type: str, ids: Sequence[int]) -> set[int]:
-    """Return which of the aggregates still have messages on their way."""
-    cursor = connection.cursor(row_factory=scalar_row)
-    return set(cursor.execute(IN_FLIGHT, {"type": aggregate_type, "ids": list(ids)}))
-
-
-def unsettled(connection: psycopg.Connection, aggregate_type: str, ids: Sequence[int]) -> set[int]:
-    """Return which of the aggregates have any row in either outbox table."""
-    cursor = connection.cursor(row_factory=scalar_row)
-    return set(cursor.execute(UNSETTLED, {"type": aggregate_type, "ids": list(ids)}))
-
-
-def failed_for_good(connection: psycopg.Connection, aggregate_type: str, ids: Sequence[int]) -> dict[int, int]:
-    """Return the dead or discarded message of those of the aggregates that have one."""
-    return dict(connection.execute(FAILED_FOR_GOOD, {"type": aggregate_type, "ids": list(ids)}).fetchall())
 
 
 def notification_payloads(ids: Iterable[int]) -> Iterator[str]:

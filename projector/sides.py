@@ -13,7 +13,7 @@ from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
-from projector import lanes, outbox, rows
+from projector import backlog, lanes, rows
 from projector.drift import Shown
 from projector.projections.registry import Projection, project
 from shared.mongo import Document
@@ -77,7 +77,7 @@ class Sides:
 
     def in_flight(self, aggregate_type: str, ids: Sequence[int]) -> set[int]:
         """Return which of the aggregates have messages on their way."""
-        return outbox.in_flight(self.connection, aggregate_type, ids) if ids else set()
+        return backlog.in_flight(self.connection, aggregate_type, ids) if ids else set()
 
     def id_ranges(self) -> list[tuple[int, int]]:
         """Return the first and the last id of either side that holds anything."""

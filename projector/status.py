@@ -11,9 +11,9 @@ from typing import Any, Final, Literal, TypeVar, cast
 import psycopg
 from psycopg.rows import class_row, scalar_row
 
-from projector import outbox
+from projector import backlog
+from projector.backlog import OutboxStatus
 from projector.connection import SERVER_MARGIN_SECONDS
-from projector.outbox import OutboxStatus
 from projector.relay import HEARTBEAT_SECONDS
 from projector.settings import ProjectorSettings
 from shared.postgres import connect
@@ -129,7 +129,7 @@ class Overview:
 def read_status(settings: Settings, name: str = "kata-status") -> OutboxStatus:
     """Return backlog, lag and failures. Raises psycopg.Error when PostgreSQL is away or not migrated."""
     with _connect(settings, name, STATUS_TIMEOUT_MILLISECONDS) as connection:
-        return outbox.status(connection)
+        return backlog.status(connection)
 
 
 def read_overview(
@@ -139,7 +139,7 @@ def read_overview(
     with _connect(settings, name, milliseconds) as connection:
         return Overview(
             at=cast("datetime", connection.cursor(row_factory=scalar_row).execute(NOW).fetchone()),
-            outbox=outbox.status(connection),
+            outbox=backlog.status(connection),
             projectors=_rows(connection, ProjectorProcess, PROJECTORS, silence=silence(settings)),
             replays=_rows(connection, ReplayProgress, LATEST_REPLAYS),
             drift=_rows(connection, DriftFound, DRIFT),

@@ -23,7 +23,7 @@ import pymongo
 from psycopg.rows import scalar_row
 from pymongo.database import Database
 
-from projector import outbox, replays
+from projector import backlog, replays
 from projector.deadline import Deadline
 from projector.projections.gate import remove_tombstones
 from projector.settings import ProjectorSettings
@@ -90,7 +90,7 @@ class TombstonePurge:
             old = self._database[read_model.name].find({"deleted_at": {"$lt": before}}).sort("deleted_at", 1)
             tombstones = cast("list[Tombstone]", list(old.limit(BATCH)))
         ids = [tombstone["_id"] for tombstone in tombstones]
-        unsettled: Collection[int] = outbox.unsettled(connection, read_model.aggregate_type, ids) if ids else ()
+        unsettled: Collection[int] = backlog.unsettled(connection, read_model.aggregate_type, ids) if ids else ()
         return [tombstone for tombstone in tombstones if tombstone["_id"] not in unsettled]
 
     def _seen_before(self, read_model: ReadModel, removable: Sequence[Tombstone]) -> Sequence[Tombstone]:

@@ -15,7 +15,7 @@ from typing import Final
 import psycopg
 from pymongo.collection import Collection
 
-from projector import outbox
+from projector import backlog
 from projector.drift import Drift, Shown, drift_of, kind_of
 from projector.projections.registry import Projection
 from projector.sides import BEFORE_ALL, Sides
@@ -123,11 +123,11 @@ def _with_reasons(sides: Sides, found: Sequence[Drift], row_of: Mapping[int, Sho
     """Yield the differences, each with the message whose failure explains it, if there is one."""
     if not found:
         return
-    own = outbox.failed_for_good(sides.connection, sides.aggregate_type, [drift.aggregate_id for drift in found])
+    own = backlog.failed_for_good(sides.connection, sides.aggregate_type, [drift.aggregate_id for drift in found])
     owner_of = {
         drift.aggregate_id: row_of[drift.aggregate_id]["owner"]["id"] for drift in found if "owner" in drift.fields
     }
-    owners = outbox.failed_for_good(sides.connection, "user", sorted(set(owner_of.values()))) if owner_of else {}
+    owners = backlog.failed_for_good(sides.connection, "user", sorted(set(owner_of.values()))) if owner_of else {}
     for drift in found:
         reason = own.get(drift.aggregate_id) or owners.get(owner_of.get(drift.aggregate_id, BEFORE_ALL))
         yield replace(drift, dead_letter=reason) if reason else drift

@@ -7,7 +7,7 @@ import psycopg
 from psycopg import sql
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from projector import failures, lanes, outbox, replays, suspects
+from projector import backlog, failures, lanes, outbox, replays, suspects
 from shared.outbox import append
 from tests.model.stage import stop_before
 
@@ -38,9 +38,9 @@ MEANINGS: Final = {
     outbox.SUPERSEDE: "forgets the failures that are pointless now",
     outbox.KEEP: "keeps what is not finished",
     outbox.NOTIFY: "tells who waits",
-    outbox.IN_FLIGHT: "looks for messages on their way",
-    outbox.UNSETTLED: "looks for messages that are left",
-    outbox.FAILED_FOR_GOOD: "looks for dead letters",
+    backlog.IN_FLIGHT: "looks for messages on their way",
+    backlog.UNSETTLED: "looks for messages that are left",
+    backlog.FAILED_FOR_GOOD: "looks for dead letters",
     lanes.SETTLED_TIME: "looks up to when all is settled",
     failures.CLAIM_DUE: "claims what failed",
     failures.CLAIM_ONE: "claims one that failed",

@@ -8,8 +8,8 @@ import pytest
 from pymongo.errors import OperationFailure
 
 from projector import sides
+from projector.backlog import IN_FLIGHT
 from projector.drift import Drift
-from projector.outbox import IN_FLIGHT
 from projector.projections.registry import PROJECTIONS
 from projector.relay import Relay
 from projector.verify import compare
