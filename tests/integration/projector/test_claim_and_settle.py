@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from pymongo.database import Database
 
+from projector import backlog
 from projector import outbox as sql
 from projector.relay import Relay
 from projector.settings import ProjectorSettings
@@ -163,16 +164,16 @@ def test_the_ids_of_a_large_awaited_batch_are_notified_in_several_parts(
 def test_status_counts_what_is_not_settled_and_leaves_dead_letters_apart(
     relay: Relay, outbox: Outbox, postgres: psycopg.Connection
 ) -> None:
-    assert sql.status(postgres) == sql.OutboxStatus(0, 0.0, 0, 0)
+    assert backlog.status(postgres) == backlog.OutboxStatus(0, 0.0, 0, 0)
     outbox.append("item", 7, 1, "exploded", {})
     drain(relay)
-    assert sql.status(postgres) == sql.OutboxStatus(0, 0.0, 0, 1)
+    assert backlog.status(postgres) == backlog.OutboxStatus(0, 0.0, 0, 1)
 
     outbox.bulk(3)
     postgres.execute("UPDATE outbox SET created_at = clock_timestamp() - interval '1 hour' WHERE aggregate_id = 2")
-    status = sql.status(postgres)
+    status = backlog.status(postgres)
     assert (status.backlog, status.failures, status.dead_letters) == (3, 0, 1)
     assert 3600 <= status.lag_seconds < 3660
 
     postgres.execute("UPDATE outbox_failures SET state = 'retrying', next_attempt_at = now()")
-    assert (sql.status(postgres).backlog, sql.status(postgres).failures) == (4, 1)
+    assert (backlog.status(postgres).backlog, backlog.status(postgres).failures) == (4, 1)
