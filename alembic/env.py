@@ -17,7 +17,7 @@ from sqlalchemy import Connection, create_engine, pool
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import shared.outbox.record  # noqa: F401 - registers the outbox's tables in the metadata
-from shared.postgres import ENGINE_URL, engine_arguments
+from shared.engine import ENGINE_URL, engine_arguments
 from shared.rights.grants import become_owner, prefix_of, settle_grants
 from shared.settings import USAGE_ERROR, Settings
 from shared.write_model import METADATA

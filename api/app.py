@@ -31,9 +31,9 @@ from api.problems import install_problems
 from api.settings import ApiSettings
 from api.tags import routes as tags
 from api.users import routes as users
+from shared.engine import create_engine
 from shared.mongo import async_read_model_database, create_async_client
 from shared.own_names import OwnNamesOnly
-from shared.postgres import create_engine
 from shared.read_models import READ_MODELS
 from shared.telemetry import Tracing
 from shared.version import installed_version

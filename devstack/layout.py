@@ -49,6 +49,11 @@ class Layout:
         return self.root / "roles"
 
     @property
+    def prepared(self) -> Path:
+        """What the database was migrated to, once its roles were made."""
+        return self.root / "prepared"
+
+    @property
     def logs(self) -> Path:
         """One file per process."""
         return self.root / "logs"

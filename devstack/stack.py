@@ -1,7 +1,8 @@
 """Everything that one instance runs: databases, migrations, roles, API, projectors; stopped backwards.
 
-What can start at the same time does: mongod elects itself while PostgreSQL starts and migrates. At the end
-the API stops first, so that the projectors drain what it has committed, and the databases last, both at once.
+What can start at the same time does: mongod elects itself while PostgreSQL starts and migrates. Where nothing is to be
+migrated, the processes start while their roles are looked through. At the end the API stops first, so that the
+projectors drain what it has committed, and the databases last, both at once.
 """
 
 import signal
@@ -17,11 +18,11 @@ from devstack.applications import (
     inherited_environment,
 )
 from devstack.child import Child
-from devstack.databases import ensure_database
 from devstack.errors import ServerError
 from devstack.layout import CHECKOUT, Layout
 from devstack.mongod import Mongod
 from devstack.postgres import Postgres
+from devstack.preparation import ensure_database, is_prepared, remember_prepared
 from devstack.reporter import Reporter
 from devstack.roles import MAKE_ROLES, connections_as, passwords
 from devstack.service import Service
@@ -50,28 +51,27 @@ class Stack:
     def start(self, applications: Iterable[Application], check: Callable[[], object]) -> Addresses:
         """Return when everything is ready. `check` is called now and then and may raise to give up."""
         self._reporter.step("Starting PostgreSQL and mongod")
-        self._mongod = Mongod.launch(self._layout.mongod, auth=True, log=self._layout.log("mongod"))
+        mongod = self._mongod = Mongod.launch(self._layout.mongod, auth=True, log=self._layout.log("mongod"))
         self._write_state(State.STARTING)
-        self._postgres = Postgres.start(self._layout.postgres, log=self._layout.log("postgres"))
+        postgres = self._postgres = Postgres.start(self._layout.postgres, log=self._layout.log("postgres"))
         self._write_state(State.STARTING)
         check()
-        ensure_database(self._postgres.dsn, DATABASE)
-        administrator = connection_environment(self._postgres.dsn_of(DATABASE), self._mongod.uri)
-        self._reporter.step("Migrating the database")
-        migrations = self._begin("migrations", MIGRATE, administrator)
-        self._mongod.wait_ready(check)
-        self._finish(migrations, check)
-        # Afterwards, for PostgreSQL is ready before mongod: whoever migrates, tables go to the role that owns them.
-        self._reporter.step("Making the roles that the processes work under")
-        self._finish(self._begin("roles", MAKE_ROLES, {**administrator, **passwords(self._layout)}), check)
-        self._reporter.step("Starting the API and the projectors")
-        ports = self._postgres.port, self._mongod.port
-        for application in applications:
-            connections = connections_as(self._layout, application.role, *ports)
-            service = Service(application, connections, self._layout.log(application.name))
-            service.start(time.monotonic())
-            self._services.append(service)
-            self._write_state(State.STARTING)
+        ensure_database(postgres.dsn, DATABASE)
+        administrator = connection_environment(postgres.dsn_of(DATABASE), mongod.uri)
+        if is_prepared(postgres.dsn_of(DATABASE), self._layout.prepared):
+            roles = self._begin_roles(administrator)
+            self._start_services(applications, postgres.port, mongod.port)
+            mongod.wait_ready(check)
+            self._finish(roles, check)
+        else:
+            self._reporter.step("Migrating the database")
+            migrations = self._begin("migrations", MIGRATE, administrator)
+            mongod.wait_ready(check)
+            self._finish(migrations, check)
+            # Afterwards, for PostgreSQL is ready before mongod: whoever migrates, tables go to the role that owns them.
+            self._finish(self._begin_roles(administrator), check)
+            remember_prepared(postgres.dsn_of(DATABASE), self._layout.prepared)
+            self._start_services(applications, postgres.port, mongod.port)
         for service in self._services:
             self._wait_for(service, check)
         self._write_state(State.RUNNING)
@@ -108,6 +108,19 @@ class Stack:
             self._postgres.stop()
         if self._mongod:
             self._mongod.stop()
+
+    def _start_services(self, applications: Iterable[Application], postgres_port: int, mongo_port: int) -> None:
+        self._reporter.step("Starting the API and the projectors")
+        for application in applications:
+            connections = connections_as(self._layout, application.role, postgres_port, mongo_port)
+            service = Service(application, connections, self._layout.log(application.name))
+            service.start(time.monotonic())
+            self._services.append(service)
+            self._write_state(State.STARTING)
+
+    def _begin_roles(self, administrator: Mapping[str, str]) -> Child:
+        self._reporter.step("Making the roles that the processes work under")
+        return self._begin("roles", MAKE_ROLES, {**administrator, **passwords(self._layout)})
 
     def _begin(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Child:
         """Start what has to be done before anything serves."""

@@ -19,10 +19,10 @@ from pymongo.write_concern import WriteConcern
 
 from projector.retry import TRANSIENT, retrying
 from projector.settings import ProjectorSettings
+from shared.history import HANDSHAKE
 from shared.installation import MARK, READ_INSTALLATION, ForeignReadModelsError, read_installation
 from shared.mongo import META, Document
 from shared.postgres import connect
-from shared.write_model.installation import HANDSHAKE
 
 # A copy of a database that is younger than this, when something is settled, may be put back unnoticed.
 EVERY_SECONDS: Final = 0.1

@@ -18,8 +18,8 @@ import psycopg
 from projector.rounds import in_rounds, reporting
 from projector.settings import ProjectorSettings
 from projector.tombstones import TombstonePurge
+from shared import retention
 from shared.postgres import connect
-from shared.write_model import idempotency_key, replay, verification
 
 EVERY_SECONDS: Final = 300.0
 BATCH: Final = 1_000
@@ -55,9 +55,9 @@ PURGE_REPLAYS: Final = """
 """
 
 PURGES: Final[Mapping[str, tuple[str, timedelta]]] = {
-    "idempotency_keys": (PURGE_KEYS, idempotency_key.KEPT),
-    "verifications": (PURGE_VERIFICATIONS, verification.KEPT),
-    "replays": (PURGE_REPLAYS, replay.KEPT),
+    "idempotency_keys": (PURGE_KEYS, retention.IDEMPOTENCY_KEYS),
+    "verifications": (PURGE_VERIFICATIONS, retention.VERIFICATIONS),
+    "replays": (PURGE_REPLAYS, retention.REPLAYS),
 }
 
 Purged = Mapping[str, int]

@@ -16,10 +16,10 @@ from psycopg.rows import TupleRow, class_row
 
 from projector import failures, lanes
 from projector.failures import Failure
+from shared.history import HISTORY
 from shared.mongo_time import MongoTime
 from shared.outbox.message import ARRAYS, COLUMNS, OutboxMessage, as_arrays
 from shared.postgres import DEAD_CHANNEL, SETTLED_CHANNEL
-from shared.write_model.installation import HISTORY
 
 # PostgreSQL refuses a notification of 8,000 bytes or more.
 NOTIFICATION_BYTES: Final = 7_900  # and a history

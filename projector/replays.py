@@ -16,10 +16,10 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from projector.shapes import REFUSED, ShapeError, known_shapes, shape_error
+from shared.history import INCARNATION
 from shared.installation import NotMigratedError
 from shared.postgres import READ_MODELS_LOCK, REPLAY_LOCK
 from shared.read_models import ReadModel
-from shared.write_model.installation import INCARNATION
 
 State = Literal["copying", "verifying", "swapping", "done", "failed", "cancelled"]
 

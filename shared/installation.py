@@ -19,9 +19,9 @@ from pymongo import ReadPreference
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 
+from shared.history import HANDSHAKE, HISTORY, INCARNATION, SYSTEM_IDENTIFIER, TABLE, TIMELINE
 from shared.mongo import META, Document
 from shared.read_models import READ_MODELS
-from shared.write_model.installation import HANDSHAKE, HISTORY, INCARNATION, SYSTEM_IDENTIFIER, TABLE, TIMELINE
 
 REMEDY: Final = "run `python api/scripts/clean_mongo.py`, then `projector replay`"
 

@@ -5,9 +5,6 @@ from typing import Any, Final
 
 import orjson
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import Pool
 
 from shared.settings import Settings
 
@@ -23,9 +20,6 @@ TOMBSTONES_LOCK = 0x746F6D62  # "tomb"
 
 # So does a projector that takes a sample of the read models.
 SAMPLER_LOCK = 0x73616D70  # "samp"
-
-# The driver reads the DSN, as it does everywhere else: it knows forms that SQLAlchemy's own URL does not.
-ENGINE_URL = "postgresql+psycopg://"
 
 WAKE_CHANNEL = "outbox_wake"
 SETTLED_CHANNEL = "outbox_settled"
@@ -79,12 +73,6 @@ def connection_arguments(settings: Settings, application_name: str, session: Map
     }
 
 
-def engine_arguments(settings: Settings, application_name: str, session: Mapping[str, str | int]) -> dict[str, Any]:
-    """Return what SQLAlchemy's engines take as connect_args, beside ENGINE_URL."""
-    dsn = conninfo_to_dict(settings.database_url.get_secret_value())
-    return {**dsn, **connection_arguments(settings, application_name, session)}
-
-
 def connect(
     settings: Settings, application_name: str, *, autocommit: bool = False, **session: str | int
 ) -> psycopg.Connection:
@@ -102,27 +90,4 @@ async def connect_async(settings: Settings, application_name: str, **session: st
         settings.database_url.get_secret_value(),
         autocommit=True,
         **connection_arguments(settings, application_name, session),
-    )
-
-
-def create_engine(
-    settings: Settings,
-    application_name: str,
-    *,
-    pool_class: type[Pool] | None = None,
-    pool_size: int,
-    pool_timeout: float,
-    **session: str | int,
-) -> AsyncEngine:
-    """Return an engine whose pool never grows: `pool_size` connections, `pool_timeout` seconds to wait for one."""
-    return create_async_engine(
-        ENGINE_URL,
-        connect_args=engine_arguments(settings, application_name, session),
-        poolclass=pool_class,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=pool_timeout,
-        pool_recycle=1800,
-        json_serializer=to_json,
-        hide_parameters=True,
     )

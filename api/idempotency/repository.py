@@ -8,12 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedError, NewerResultError
 from api.idempotency.request_key import RequestKey
+from shared import retention
 from shared.events.event import Event
 from shared.events.registry import UnreadableEventError, read_payload
 from shared.outbox.lookup import MAKE_AWAITED, UNSETTLED_NOW, AsOf
 from shared.postgres import to_json
 from shared.write_model.base import NOW
-from shared.write_model.idempotency_key import IDEMPOTENCY_KEYS, KEPT
+from shared.write_model.idempotency_key import IDEMPOTENCY_KEYS
 
 
 async def earlier(connection: AsyncConnection, request: RequestKey) -> tuple[Event, int] | None:
@@ -33,7 +34,7 @@ async def earlier(connection: AsyncConnection, request: RequestKey) -> tuple[Eve
                 IDEMPOTENCY_KEYS.c.principal == request.principal,
                 IDEMPOTENCY_KEYS.c.route == request.route,
                 IDEMPOTENCY_KEYS.c.key == request.key,
-                IDEMPOTENCY_KEYS.c.created_at > NOW - KEPT,
+                IDEMPOTENCY_KEYS.c.created_at > NOW - retention.IDEMPOTENCY_KEYS,
             )
         )
     ).one_or_none()

@@ -17,7 +17,7 @@ from benchmarks.speed.benchmark import Benchmark, Measure, Scale, Target, ratio
 from benchmarks.speed.rivals.command_forms import FORMS
 from benchmarks.speed.servers import Servers, Store
 from benchmarks.speed.writing import tags_of, with_an_owner
-from shared.postgres import create_engine
+from shared.engine import create_engine
 
 WRITERS: Final = 8
 SAID: Final = {"orm": "through the ORM", "core": "in SQLAlchemy's Core", "one": "in one statement"}

@@ -22,8 +22,9 @@ from benchmarks.speed.benchmark import Benchmark, Measure, Report, Result, Scale
 from benchmarks.speed.ratio import MOST_ROUNDS, Pair
 from benchmarks.speed.servers import Servers, Store
 from benchmarks.speed.writing import tags_of, with_an_owner
+from shared.engine import create_engine
 from shared.outbox.wake import AWAITED, Wake
-from shared.postgres import SETTLED_CHANNEL, WAKE_CHANNEL, connect_async, create_engine
+from shared.postgres import SETTLED_CHANNEL, WAKE_CHANNEL, connect_async
 
 IDLE_SECONDS: Final = 0.05
 WRITERS: Final = 8

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
 from shared.events.event import Event
-from shared.write_model.item import Item
-from shared.write_model.user import User
+
+if TYPE_CHECKING:  # whoever only reads payloads needs no ORM
+    from shared.write_model.item import Item
+    from shared.write_model.user import User
 
 AGGREGATE_TYPE = "item"
 
@@ -39,7 +41,7 @@ class ItemPayload(TypedDict):
     updated_at: datetime
 
 
-def item_event(happened: Happened, item: Item, owner: User, tags: Sequence[str]) -> Event:
+def item_event(happened: Happened, item: "Item", owner: "User", tags: Sequence[str]) -> Event:
     """Return the event that carries the state of `item` after the command."""
     payload = ItemPayload(
         schema_version=1,

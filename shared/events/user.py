@@ -1,12 +1,14 @@
 """The events of a user, and their payload."""
 
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
 from shared.events.event import Event
-from shared.write_model.user import User
+
+if TYPE_CHECKING:  # whoever only reads payloads needs no ORM
+    from shared.write_model.user import User
 
 AGGREGATE_TYPE = "user"
 
@@ -24,7 +26,7 @@ class UserPayload(TypedDict):
     updated_at: datetime
 
 
-def user_event(happened: Happened, user: User) -> Event:
+def user_event(happened: Happened, user: "User") -> Event:
     """Return the event that carries the state of `user` after the command."""
     payload = UserPayload(
         schema_version=1,

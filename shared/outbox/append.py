@@ -1,16 +1,18 @@
 """Adding messages to the caller's transaction. They are sent if and only if that transaction commits."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from psycopg import Cursor
 from psycopg.rows import TupleRow
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.events.event import Event
+from shared.history import HISTORY
 from shared.postgres import to_json
-from shared.write_model.installation import HISTORY
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 EVENT_COLUMNS: Final = ("aggregate_type", "aggregate_id", "aggregate_version", "event_type", "payload")
 
@@ -34,7 +36,7 @@ APPEND_ALL: Final = """
 
 
 async def append(
-    connection: AsyncConnection, event: Event, *, awaited: bool, trace_context: Mapping[str, str] | None = None
+    connection: "AsyncConnection", event: Event, *, awaited: bool, trace_context: Mapping[str, str] | None = None
 ) -> tuple[int, UUID]:
     """Add one message that carries `event`; return its id and its history. `awaited`: a client waits for it."""
     columns = dict(zip(EVENT_COLUMNS, _columns(event), strict=True))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from shared.write_model.installation import HANDSHAKE, HISTORY, INCARNATION
+from shared.history import HANDSHAKE, HISTORY, INCARNATION
 
 # A message in neither table is settled. Parameters: ids, a list of message ids. Rows: (id, state).
 UNSETTLED: Final = """

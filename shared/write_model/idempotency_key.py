@@ -1,15 +1,9 @@
 """What a command with an Idempotency-Key came to, written in its own transaction: there if and only if it was done."""
 
-from datetime import timedelta
-from typing import Final
-
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, LargeBinary, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from shared.write_model.base import METADATA, NOW
-
-# A key that is older counts as new. The projector deletes it some time later.
-KEPT: Final = timedelta(hours=24)
 
 IDEMPOTENCY_KEYS = Table(
     "idempotency_keys",

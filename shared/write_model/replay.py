@@ -1,15 +1,9 @@
 """The replays of read models: one row each, from registration to its end. At most one is at work."""
 
-from datetime import timedelta
-from typing import Final
-
 from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Identity, Index, Integer, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 from shared.write_model.base import METADATA, NOW
-
-# For so long after its end; the latest of a read model, and its latest that is done, until there is a later one.
-KEPT: Final = timedelta(days=90)
 
 REPLAYS = Table(
     "replays",

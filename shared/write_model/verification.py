@@ -1,15 +1,9 @@
 """What verify found, run by run: an operator's, or a projector's sample. Kept for a while, to be seen from anywhere."""
 
-from datetime import timedelta
-from typing import Final
-
 from sqlalchemy import BigInteger, CheckConstraint, Column, Identity, Index, Table, Text
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 from shared.write_model.base import METADATA, NOW
-
-# For so long; the latest of a read model until there is a later one.
-KEPT: Final = timedelta(days=30)
 
 VERIFICATIONS = Table(
     "verifications",

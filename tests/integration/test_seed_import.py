@@ -26,11 +26,12 @@ from api.users.schemas import UserCreate
 from projector.outbox import COLUMNS, RawJsonLoader
 from projector.relay import Relay
 from projector.settings import ProjectorSettings
+from shared.engine import create_engine
 from shared.events.event import Event
 from shared.events.registry import read_event
 from shared.mongo import Document
 from shared.outbox.message import OutboxMessage
-from shared.postgres import WAKE_CHANNEL, connect, create_engine
+from shared.postgres import WAKE_CHANNEL, connect
 from tests.fixtures.relays import drain
 from tests.fixtures.waiting import wait_until
 

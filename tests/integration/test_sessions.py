@@ -7,7 +7,8 @@ import psycopg
 import pytest
 
 from projector.settings import ProjectorSettings
-from shared.postgres import connect, connect_async, create_engine
+from shared.engine import create_engine
+from shared.postgres import connect, connect_async
 
 # Beside the time-out of a transaction in which nothing happens, what the server does to hear from a silent peer.
 ENDED_BY = {

@@ -15,8 +15,8 @@ from api.errors import OutcomeUnknownError
 from api.pool import give_back_without_transaction
 from api.settings import ApiSettings
 from api.unit_of_work import Committed, UnitOfWork
+from shared.engine import create_engine
 from shared.events.event import Event
-from shared.postgres import create_engine
 
 Command = Callable[[UnitOfWork], Coroutine[Any, Any, Committed]]
 

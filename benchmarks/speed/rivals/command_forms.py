@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from api.items.schemas import ItemCreate
 from shared.events.item import item_event
+from shared.history import HISTORY
 from shared.outbox.append import append
 from shared.postgres import to_json
 from shared.write_model import Item, ItemTag, Tag, User
-from shared.write_model.installation import HISTORY
 
 Form = Callable[[AsyncEngine, ItemCreate], Awaitable[None]]
 

@@ -13,10 +13,10 @@ from api.consistency.provenance import Provenance
 from api.settings import ApiSettings
 from projector.handshake import shake_hands
 from projector.relay import Relay
+from shared.engine import create_engine
 from shared.installation import READ_INSTALLATION
 from shared.mongo import Document, async_read_model_database, create_async_client
 from shared.outbox.lookup import AsOf
-from shared.postgres import create_engine
 from tests.fixtures.clients import ApiClient, item_body
 from tests.fixtures.relays import drain
 from tests.fixtures.waiting import wait_until

@@ -13,7 +13,7 @@ from api.settings import ApiSettings
 from benchmarks.bloat import LIVE, Touched, measure, pinned_horizon
 from projector.handshake import TAKE
 from projector.relay import Relay
-from shared.write_model.installation import INCARNATION
+from shared.history import INCARNATION
 from tests.fixtures.clients import serving
 from tests.fixtures.relays import Outbox, drain
 from tests.fixtures.waiting import wait_until

@@ -13,8 +13,8 @@ from projector.connection import open_relay_connection
 from projector.housekeeping import PURGE_KEYS, Housekeeping, Purged
 from projector.settings import ProjectorSettings
 from projector.tombstones import TombstonePurge
+from shared import retention
 from shared.mongo import Document
-from shared.write_model.idempotency_key import KEPT
 from tests.fixtures.relays import projecting
 from tests.fixtures.waiting import wait_until
 
@@ -179,7 +179,9 @@ def test_the_purge_looks_at_the_oldest_alone(postgres: psycopg.Connection) -> No
     add(postgres, "young", "1 hour", 5000)
     add(postgres, "old", "2 days", 10)
     postgres.execute("ANALYZE idempotency_keys")
-    plan = "\n".join(row[0] for row in postgres.execute(f"EXPLAIN {PURGE_KEYS}", {"kept": KEPT, "limit": 1000}))
+    plan = "\n".join(
+        row[0] for row in postgres.execute(f"EXPLAIN {PURGE_KEYS}", {"kept": retention.IDEMPOTENCY_KEYS, "limit": 1000})
+    )
     assert "Index Scan using ix_idempotency_keys_created_at" in plan
     assert "Tid Scan" in plan
     assert "Seq Scan" not in plan
