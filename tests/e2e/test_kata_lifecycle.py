@@ -110,6 +110,23 @@ def test_from_up_to_down_and_up_again_with_the_data_of_before(kata: Kata) -> Non
     assert httpx.get(again["api"] + item).json() == before.json()
 
 
+def test_it_migrates_unless_the_database_is_where_these_migrations_left_it(kata: Kata) -> None:
+    migrations = kata.data / "logs" / "migrations.log"
+    item = write_an_item(kata.up()["api"], "ada@example.com")
+    assert migrations.exists()
+    kata.run("down")
+
+    api = kata.up()["api"]
+    assert not migrations.exists()
+    assert httpx.get(api + item).status_code == 200
+    kata.run("down")
+
+    (kata.data / "prepared").write_text("by another checkout")
+    api = kata.up()["api"]
+    assert migrations.exists()
+    assert httpx.get(api + item).status_code == 200
+
+
 def test_writes_are_visible_again_after_a_projector_was_killed(kata: Kata) -> None:
     api = kata.up()["api"]
     write_an_item(api, "before@example.com")

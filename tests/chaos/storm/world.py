@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Final, Self
 
 from devstack.applications import DATABASE, Application, api, connection_environment, projector
-from devstack.databases import ensure_database
 from devstack.ports import HOST, free_ports
 from devstack.postgres import Postgres, dsn
+from devstack.preparation import ensure_database
 from devstack.replica_set import NAME
 from devstack.scratch import scratch_directory
 from tests.chaos.storm.judge_stores import Stores
