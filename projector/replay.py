@@ -8,8 +8,10 @@ the live collection. Everything is recorded page by page, so a replay that was i
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Final, cast
 from uuid import UUID
@@ -19,13 +21,15 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from projector import replays, rows
+from projector.background import in_background
 from projector.deadline import Deadline
+from projector.drift import Drift
 from projector.projections.gate import UnstorableDocumentError, Write, apply, write_of
 from projector.projections.item import owner_of
 from projector.projections.references import FanOut, correct_owners, fan_out_step
 from projector.projections.registry import PROJECTIONS, Projection, project
 from projector.replays import ReplayAtWork, ReplayCancelledError, ReplayError
-from projector.shadow import create_shadow, uuid_of
+from projector.shadow import build_indexes, create_shadow, uuid_of
 from projector.shapes import ShapeTooOldError, tolerated_by_replays
 from projector.swap import give_up, swap
 from projector.verify import compare
@@ -37,7 +41,9 @@ from shared.read_models import ITEMS_READ, USERS_READ, Tombstone, shapes_of
 from shared.read_models_lock import alone_with_read_models
 from shared.shadows import drop_shadows
 
-PAGE: Final = 1000
+# Rows of one step, which is recorded, and those that are read while the ones before them are written.
+PAGE: Final = 4000
+READ: Final = 1000
 EXAMPLES: Final = 3
 
 
@@ -99,7 +105,8 @@ class Replay:
         if replay and self._can_go_on(replay):
             return replay
         drop_shadows(self._database)
-        shadow, shadow_uuid = create_shadow(self._database, self._projection.read_model)
+        # Whoever is to go slowly makes the indexes on the way: built at the end, they take all the server has.
+        shadow, shadow_uuid = create_shadow(self._database, self._projection.read_model, indexed=bool(self._rate))
         try:
             self._register(shadow, shadow_uuid)
         except ReplayCancelledError:
@@ -123,21 +130,38 @@ class Replay:
         return replace(replay, state="verifying")
 
     def verify(self, replay: ReplayAtWork) -> None:
-        """Compare the shadow to the rows. Raises ReplayError, and ends the replay, when they differ for good."""
+        """Compare the shadow to the rows, while it gets the indexes that only queries use.
+
+        Raises ReplayError, and ends the replay, when they differ for good.
+        """
+        shadow, read_model = self._database[replay.shadow], self._projection.read_model
+        indexes = in_background(partial(build_indexes, shadow, read_model))
+        try:
+            drift = self._drift(replay)
+            wait([indexes])
+            replays.touch(self._connection, replay.id)
+        except ReplayCancelledError:
+            # It was dropped; an index that came after that has made it again.
+            wait([indexes])
+            shadow.drop()
+            raise
+        if drift:
+            newer = max(shapes_of(shadow.options().get("validator", {})), default=0)
+            reason = (
+                f" (a version that makes shape {newer} wrote, too: replay with that)" if newer > replay.shape else ""
+            )
+            self._give_up(replay, f"the rebuilt documents differ from their rows{reason}: {'; '.join(map(str, drift))}")
+        indexes.result()
+
+    def _drift(self, replay: ReplayAtWork) -> Sequence[Drift]:
+        """Return some of the differences between the shadow and the rows."""
 
         def on_page(_: int) -> None:
             replays.touch(self._connection, replay.id)
 
         found = compare(self._connection, self._database[replay.shadow], self._projection, deep=True, on_page=on_page)
         # What a failed message explains the live collection has as well: its message is still there to be retried.
-        drift = list(islice((one for one in found if one.dead_letter is None), EXAMPLES))
-        replays.touch(self._connection, replay.id)
-        if drift:
-            newer = max(shapes_of(self._database[replay.shadow].options().get("validator", {})), default=0)
-            reason = (
-                f" (a version that makes shape {newer} wrote, too: replay with that)" if newer > replay.shape else ""
-            )
-            self._give_up(replay, f"the rebuilt documents differ from their rows{reason}: {'; '.join(map(str, drift))}")
+        return list(islice((one for one in found if one.dead_letter is None), EXAMPLES))
 
     def _can_go_on(self, replay: ReplayAtWork) -> bool:
         """Return whether the interrupted replay can be resumed; else it is ended."""
@@ -182,7 +206,7 @@ class Replay:
         self._bury(replay, iter(cast("Iterator[Tombstone]", live.find({"deleted_at": {"$type": "date"}}))))
 
     def _bury(self, replay: ReplayAtWork, tombstones: Iterator[Tombstone]) -> None:
-        while page := list(islice(tombstones, PAGE)):
+        while page := list(islice(tombstones, READ)):
             with self._step(replay) as (deadline, session):
                 # What has a row is not deleted, whatever the live collection says; a row that is gone never returns.
                 alive = rows.versions_of(self._connection, self._projection.rows, [found["_id"] for found in page])
@@ -191,27 +215,40 @@ class Replay:
 
     def _copy_page(self, replay: ReplayAtWork, limit: int) -> tuple[int, int]:
         """Copy the next rows into the shadow; return the last id, and how many these were."""
-        projection, left = self._projection, list[FanOut]()
+        last, copied, left = replay.cursor, 0, list[FanOut]()
         with self._step(replay) as (deadline, session):
-            events = rows.events_page(
-                self._connection, self._aggregate_type, projection.rows, after=replay.cursor, limit=limit
-            )
-            if not events:
-                return replay.cursor, 0
-            writes = [self._write(event) for event in events]
-            self._apply(replay, writes, deadline, session)
-            if projection.owner_field:
-                owners = {write.aggregate_id: write.owner for write in writes if write.owner}
-                users, shadow = self._database[USERS_READ.name], self._database[replay.shadow]
-                self._raise_refused(correct_owners(users, shadow, owners, deadline, session))
-            if projection.is_owner:
-                left = [FanOut(owner_of(write.document)) for write in writes if write.version > 1]
+            writing = in_background(lambda: None)
+            try:
+                while events := self._read(after=last, limit=min(READ, limit - copied)):
+                    writes = [self._write(event) for event in events]
+                    last, copied = events[-1].aggregate_id, copied + len(events)
+                    if self._projection.is_owner:
+                        left += [FanOut(owner_of(write.document)) for write in writes if write.version > 1]
+                    writing.result()
+                    writing = in_background(partial(self._put, replay, writes, deadline, session))
+                writing.result()
+            finally:
+                # The transaction must not end before what is written under it.
+                wait([writing])
         # A page of users may own any number of items: each step has a transaction and a deadline of its own.
         while left:
             with self._step(replay) as (deadline, session):
-                left, refused = fan_out_step([self._database[ITEMS_READ.name]], left, PAGE, deadline, session)
+                left, refused = fan_out_step([self._database[ITEMS_READ.name]], left, READ, deadline, session)
                 self._raise_refused(refused)
-        return events[-1].aggregate_id, len(events)
+        return last, copied
+
+    def _read(self, *, after: int, limit: int) -> Sequence[Event]:
+        if not limit:
+            return []
+        return rows.events_page(self._connection, self._aggregate_type, self._projection.rows, after=after, limit=limit)
+
+    def _put(self, replay: ReplayAtWork, writes: Sequence[Write], deadline: Deadline, session: ClientSession) -> None:
+        """Write documents into the shadow, items with the owners of now."""
+        self._apply(replay, writes, deadline, session)
+        if self._projection.owner_field:
+            owners = {write.aggregate_id: write.owner for write in writes if write.owner}
+            users, shadow = self._database[USERS_READ.name], self._database[replay.shadow]
+            self._raise_refused(correct_owners(users, shadow, owners, deadline, session))
 
     def _write(self, event: Event) -> Write:
         try:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
+from pymongo import IndexModel
+from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
@@ -17,17 +19,31 @@ from shared.shadows import new_shadow_name
 _SWAPPED: Final = "swapped"
 
 
-def create_shadow(database: Database[Document], read_model: ReadModel) -> tuple[str, UUID | None]:
-    """Make an empty collection with the read model's validator and indexes; return its name and its UUID.
+def create_shadow(
+    database: Database[Document], read_model: ReadModel, *, indexed: bool = False
+) -> tuple[str, UUID | None]:
+    """Make an empty collection with the read model's validator; return its name and its UUID.
 
-    Until it is registered, whoever cancels or cleans drops it: then there is none, or another one of this name.
+    It has the indexes by which it is written, and those of queries as well if it is `indexed`, see build_indexes. Until
+    it is registered, whoever cancels or cleans drops it: then there is none, or another one of this name.
     """
     shadow = replace(read_model, name=new_shadow_name(read_model.name))
     ensure_read_models(database, (replace(shadow, indexes=()),))
     # Before the indexes: to make one makes the collection again, without its validator, when it was dropped just now.
     uuid = uuid_of(database, shadow.name)
-    ensure_read_models(database, (shadow,))
+    indexes = tuple(index for index in shadow.indexes if indexed or index.serves_writes)
+    ensure_read_models(database, (replace(shadow, indexes=indexes),))
     return shadow.name, uuid
+
+
+def build_indexes(shadow: Collection[Document], read_model: ReadModel) -> None:
+    """Give the shadow the indexes of the read model that it has not. Batches go on writing it meanwhile.
+
+    Over documents that are there an index costs a fraction of what it costs document by document. It is done when a
+    majority has them: a member that is down does not stop it.
+    """
+    models = [IndexModel(list(index.keys), name=index.name, **index.options) for index in read_model.indexes]
+    shadow.create_indexes(models, commitQuorum="majority")
 
 
 def uuid_of(database: Database[Document], name: str) -> UUID | None:

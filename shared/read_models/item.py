@@ -37,7 +37,7 @@ ITEMS_READ = ReadModel(
     indexes=(
         Index("tags", (("tags", 1), ("_id", 1))),
         Index("tags_by_name", (("tags", 1), ("name", 1), ("_id", 1))),
-        Index("owner", (("owner.id", 1), ("_id", 1))),
+        Index("owner", (("owner.id", 1), ("_id", 1)), serves_writes=True),
         Index("name", (("name", 1), ("_id", 1))),
         Index("updated_at", (("updated_at", 1), ("_id", 1))),
         # Words as they are written: no stemming and no stop words of one language.

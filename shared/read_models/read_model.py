@@ -29,11 +29,12 @@ class Tombstone(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A secondary index: `keys` are (field, 1 | -1 | "text")."""
+    """A secondary index: `keys` are (field, 1 | -1 | "text"). `serves_writes`: whoever writes looks by it, too."""
 
     name: str
     keys: tuple[tuple[str, int | str], ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    serves_writes: bool = False
 
 
 # Every read model has it: the oldest tombstones are found without a look at documents, which are not in it.

@@ -93,6 +93,51 @@ def test_the_rebuilt_collection_has_validator_and_indexes(
     assert after == before
 
 
+@pytest.mark.parametrize("rate", [None, 1000.0])
+def test_what_only_queries_look_by_is_indexed_at_the_end_unless_it_is_to_go_slowly(
+    make_replay: MakeReplay, rows: Rows, read_models: Database[Document], rate: float | None
+) -> None:
+    rows.item(rows.user())
+    replay = make_replay("item", rate=rate)
+    step = replay.begin()
+    live, shadow = read_models["items_read"].index_information(), read_models[step.shadow]
+    assert shadow.index_information() == (live if rate else {name: live[name] for name in ("_id_", "owner")})
+    while step.state == "copying":
+        step = replay.copy(step)
+
+    replay.verify(step)
+
+    assert shadow.index_information() == live
+
+
+def test_rows_are_read_while_the_ones_before_them_are_written(
+    make_replay: MakeReplay, rows: Rows, watch: Callable[[], Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_module, "READ", 2)
+    owner_id = rows.user()
+    for _ in range(4):
+        rows.item(owner_id)
+    read: list[int] = []
+    events_page = replay_module.rows.events_page
+
+    def counted(*arguments: Any, **keywords: Any) -> Any:
+        found = events_page(*arguments, **keywords)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(replay_module.rows, "events_page", counted)
+    database, commands = watch()
+    replay = make_replay("item", database)
+    step = replay.copy(replay.begin())
+    commands.before_next(
+        "insert",
+        step.shadow,
+        lambda: wait_until(lambda: read == [2, 2], "the next ones are read before these are sent"),
+    )
+
+    assert replay.copy(step).copied == 4
+
+
 def test_a_replay_copies_page_after_page(
     make_replay: MakeReplay, rows: Rows, read_models: Database[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,7 +339,7 @@ def test_every_step_has_a_transaction_and_a_deadline_of_its_own(
     for _ in range(6):
         rows.item(ada)
     replay()
-    monkeypatch.setattr(replay_module, "PAGE", 2)
+    monkeypatch.setattr(replay_module, "READ", 2)
     database, commands = watch()
     users = make_replay("user", database)
     snapshots: list[object] = []

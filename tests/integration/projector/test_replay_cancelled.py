@@ -1,4 +1,4 @@
-"""A replay that is cancelled while it begins: nobody knows of it yet, and nothing of it stays."""
+"""A replay that is cancelled while it makes its shadow or indexes it: nothing of it stays."""
 
 from collections.abc import Callable
 
@@ -40,3 +40,28 @@ def test_a_replay_that_is_cancelled_while_it_makes_its_shadow_says_so_and_leaves
 
     assert shadows(read_models) == []
     assert states(postgres) == []
+
+
+def test_a_replay_that_is_cancelled_before_its_indexes_are_built_leaves_nothing(
+    make_replay: MakeReplay,
+    watch: Callable[[], Watched],
+    postgres: psycopg.Connection,
+    read_models: Database[Document],
+) -> None:
+    database, commands = watch()
+    replay = make_replay("item", database)
+    step = replay.begin()
+    while step.state == "copying":
+        step = replay.copy(step)
+
+    def cancel() -> None:
+        assert swap.cancel(postgres, read_models) == "item"
+
+    # To build them makes the collection again that was dropped just now.
+    commands.before_next("createIndexes", step.shadow, cancel)
+
+    with pytest.raises(ReplayCancelledError):
+        replay.verify(step)
+
+    assert shadows(read_models) == []
+    assert states(postgres) == [("item", "cancelled")]
