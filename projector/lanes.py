@@ -3,11 +3,10 @@
 Lanes that have gone without a word are the business of projector/suspects.py.
 """
 
-from datetime import datetime
-from typing import Final, cast
+from typing import Any, Final
 
 import psycopg
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row
 
 from shared.mongo_time import MongoTime
 
@@ -23,7 +22,7 @@ ADVANCE: Final = """
         usual_batch_seconds = coalesce(
             projectors.usual_batch_seconds + (excluded.batch_seconds - projectors.usual_batch_seconds) / 10,
             projectors.usual_batch_seconds, excluded.batch_seconds)
-    RETURNING clock_timestamp()
+    RETURNING clock_timestamp() AS at
 """
 
 END: Final = "UPDATE projectors SET ended_at = clock_timestamp() WHERE name = %(name)s"
@@ -42,26 +41,20 @@ SETTLED_TIME: Final = """
 """
 
 
-def beat(
-    connection: psycopg.Connection,
-    lane: str,
-    time: MongoTime | None = None,
-    *,
-    settled: int = 0,
-    seconds: float | None = None,
-) -> datetime:
-    """Record that the lane is alive and, when it settles, MongoDB's time, how much and after how long.
-
-    Returns the moment.
-    """
-    columns = {
+def advance(lane: str, time: MongoTime | None, *, settled: int, seconds: float | None) -> dict[str, Any]:
+    """Return the parameters of ADVANCE: MongoDB's time, how much the lane has settled, and after how long."""
+    return {
+        "name": lane,
         "operation_time": time and time.operation_time,
         "cluster_time": time and time.cluster_time,
         "settled": settled,
         "seconds": seconds,
     }
-    cursor = connection.cursor(row_factory=scalar_row).execute(ADVANCE, {"name": lane, **columns})
-    return cast("datetime", cursor.fetchone())
+
+
+def beat(connection: psycopg.Connection, lane: str) -> None:
+    """Record that the lane is alive."""
+    connection.execute(ADVANCE, advance(lane, None, settled=0, seconds=None))
 
 
 def end(connection: psycopg.Connection, lane: str) -> None:

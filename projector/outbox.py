@@ -8,18 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from operator import attrgetter
-from typing import Final
+from typing import Final, cast
 
 import psycopg
 from psycopg.adapt import Loader
-from psycopg.rows import TupleRow, class_row
+from psycopg.rows import args_row, class_row
 
 from projector import failures, lanes
 from projector.failures import Failure
 from shared.history import HISTORY
 from shared.mongo_time import MongoTime
 from shared.outbox.message import ARRAYS, COLUMNS, OutboxMessage, as_arrays
-from shared.postgres import DEAD_CHANNEL, SETTLED_CHANNEL
+from shared.postgres import DEAD_CHANNEL, SETTLED_CHANNEL, plain_array
 
 # PostgreSQL refuses a notification of 8,000 bytes or more.
 NOTIFICATION_BYTES: Final = 7_900  # and a history
@@ -59,7 +59,18 @@ SUPERSEDE: Final = """
 """
 
 # Before the ids comes the history in which they mean these messages.
-NOTIFY: Final = f"SELECT pg_notify(%(channel)s, {HISTORY} || ' ' || %(payload)s) FROM installation"
+NOTIFY: Final = f"""
+    SELECT count(pg_notify(%(channel)s, {HISTORY} || ' ' || payload))
+    FROM installation, unnest(%(payloads)s::text[]) AS payload
+"""
+
+# All that a batch which went well has to say, at once: a client may wait for it.
+SETTLE: Final = f"""
+    WITH superseded AS ({SUPERSEDE})
+    {lanes.ADVANCE},
+        (SELECT count(*) FROM superseded WHERE id <> ALL(%(messages)s::bigint[])) AS superseded,
+        ({NOTIFY}) AS notifications
+"""
 
 # A settlement that PostgreSQL loses when it crashes puts its messages back, and they are delivered again; what MongoDB
 # acknowledged stays. So nobody has to wait until it is on the disk.
@@ -96,10 +107,11 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """When a batch was settled, by PostgreSQL's clock, and how many older failures that made pointless."""
+    """When a batch was settled, by PostgreSQL's clock, how many older failures that made pointless, who was told."""
 
     at: datetime
     superseded: int
+    notifications: int
 
 
 def prepare(connection: psycopg.Connection) -> None:
@@ -130,9 +142,10 @@ def claim_one(connection: psycopg.Connection, message_id: int) -> list[OutboxMes
 
 
 def _claim(connection: psycopg.Connection, statement: str, after: int, limit: int) -> list[OutboxMessage]:
-    cursor = connection.cursor(row_factory=class_row(OutboxMessage))
+    cursor = connection.cursor(row_factory=args_row(OutboxMessage))
+    found = cursor.execute(statement, {"after": after, "limit": limit}).fetchall()
     # DELETE returns in any order; the ids decide.
-    return sorted(cursor.execute(statement, {"after": after, "limit": limit}), key=attrgetter("id"))
+    return sorted(found, key=attrgetter("id"))
 
 
 def settle(
@@ -146,28 +159,30 @@ def settle(
 
     `time` is MongoDB's after the batch's last operation, `seconds` what the batch took so far.
     """
-    cursor, superseded = connection.cursor(), 0
-    at = lanes.beat(connection, lane, time, settled=len(settlement.settled), seconds=seconds)
-    if settlement.settled:
-        cursor.execute(
-            SUPERSEDE,
-            {
-                "types": [message.aggregate_type for message in settlement.settled],
-                "ids": [message.aggregate_id for message in settlement.settled],
-                "below": [message.aggregate_version + message.is_repair for message in settlement.settled],
-                "messages": [message.id for message in settlement.settled],
-            },
-        )
-        superseded = len({row[0] for row in cursor} - {message.id for message in settlement.settled})
+    cursor = connection.cursor(row_factory=class_row(Recorded))
+    settled = settlement.settled
+    cursor.execute(
+        SETTLE,
+        {
+            **lanes.advance(lane, time, settled=len(settled), seconds=seconds),
+            "types": plain_array(message.aggregate_type for message in settled),
+            "ids": plain_array(message.aggregate_id for message in settled),
+            "below": plain_array(message.aggregate_version + message.is_repair for message in settled),
+            "messages": plain_array(message.id for message in settled),
+            "channel": SETTLED_CHANNEL,
+            "payloads": list(notification_payloads(message.id for message in settled if message.awaited)),
+        },
+    )
+    recorded = cast("Recorded", cursor.fetchone())
     if settlement.unfinished:
-        kept = (message.as_columns() | {"cursor": at} for message, at in settlement.unfinished.items())
-        cursor.execute(KEEP, as_arrays(kept))
+        kept = (message.as_columns() | {"cursor": reached} for message, reached in settlement.unfinished.items())
+        connection.execute(KEEP, as_arrays(kept))
         failures.go_on(connection, [message.id for message in settlement.unfinished])
     if settlement.failed:
         failures.record(connection, settlement.failed)
-    _notify(cursor, SETTLED_CHANNEL, (message.id for message in settlement.settled if message.awaited))
-    _notify(cursor, DEAD_CHANNEL, (message.id for message in settlement.dead))
-    return Recorded(at, superseded)
+    if dead := list(notification_payloads(message.id for message in settlement.dead)):
+        connection.execute(NOTIFY, {"channel": DEAD_CHANNEL, "payloads": dead})
+    return recorded
 
 
 def notification_payloads(ids: Iterable[int]) -> Iterator[str]:
@@ -181,8 +196,3 @@ def notification_payloads(ids: Iterable[int]) -> Iterator[str]:
         payload = longer
     if payload:
         yield payload
-
-
-def _notify(cursor: psycopg.Cursor[TupleRow], channel: str, ids: Iterable[int]) -> None:
-    for payload in notification_payloads(ids):
-        cursor.execute(NOTIFY, {"channel": channel, "payload": payload})

@@ -1,6 +1,6 @@
 """Connections to PostgreSQL: every one names its process and has time-outs that end what hangs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -59,6 +59,11 @@ KEEPALIVES: Mapping[str, int] = {
 def to_json(value: Any) -> str:
     """Return `value` as JSON; times become RFC 3339 in UTC with Z."""
     return orjson.dumps(value, option=orjson.OPT_UTC_Z).decode()
+
+
+def plain_array(values: Iterable[int | str]) -> str:
+    """Return numbers, or words of which none needs quotes, as an array's text: a fifth of what the driver takes."""
+    return f"{{{','.join(map(str, values))}}}"
 
 
 def connection_arguments(settings: Settings, application_name: str, session: Mapping[str, str | int]) -> dict[str, Any]:

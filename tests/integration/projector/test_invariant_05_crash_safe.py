@@ -167,15 +167,16 @@ def test_the_server_ends_a_batch_that_stands_still_after_it_was_recorded(
         "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()"
     )
 
-    expected = iter([(1,)])
+    settle = outbox_module.settle
 
-    def stand_still(*_: object) -> None:
-        # It is called twice.
-        assert postgres.execute(sessions).fetchone() == next(expected, (0,))
+    def stand_still(*arguments: Any) -> Any:
+        recorded = settle(*arguments)
+        assert postgres.execute(sessions).fetchone() == (1,)
         wait_until(lambda: postgres.execute(sessions).fetchone() == (0,), "the server has ended the transaction")
+        return recorded
 
     with monkeypatch.context() as slow:
-        slow.setattr(outbox_module, "_notify", stand_still)
+        slow.setattr(outbox_module, "settle", stand_still)
         with pytest.raises(TRANSIENT):
             relay.run_once()
     assert len(outbox.ids()) == 1
