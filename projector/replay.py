@@ -143,7 +143,7 @@ class Replay:
         except ReplayCancelledError:
             # It was dropped; an index that came after that has made it again.
             wait([indexes])
-            shadow.drop()
+            self._database.drop_collection(replay.shadow)
             raise
         if drift:
             newer = max(shapes_of(shadow.options().get("validator", {})), default=0)

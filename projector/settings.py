@@ -26,9 +26,9 @@ class ProjectorSettings(AccessSettings):
     poll_interval_seconds: float = Field(
         default=0.2, ge=0.01, le=60, description="How long an idle lane sleeps when no notification arrives"
     )
-    fan_out_step: int = Field(default=1000, ge=1, le=10_000, description="Items corrected at once after a rename")
+    fan_out_step: int = Field(default=4000, ge=1, le=10_000, description="Items corrected at once after a rename")
     fan_out_budget_seconds: float = Field(
-        default=0.2, ge=0, le=10, description="How long one batch may spend on a rename before neighbours go on"
+        default=0.15, ge=0, le=10, description="How long one batch may spend on a rename before neighbours go on"
     )
     tombstone_days: int = Field(
         default=7, ge=1, le=365, description="How long the tombstone of a delete is kept at least"

@@ -81,8 +81,8 @@ def fan_out_step(
     is left to do, and the errors of users whom an item could not take, by user id; these are given up.
     """
     pages = [_next_items(items, fan_outs, limit, deadline, session) for items in collections]
-    # All of them stop at the lowest of their ends; a page that is not full has no end.
-    end = min((page[-1] for page in pages if len(page) == limit), default=None)
+    # All of them stop at the lowest of their ends; where nothing comes after a page it has no end.
+    end = min((page[limit - 1] for page in pages if len(page) > limit), default=None)
     by_owner = {fan_out.owner["id"]: fan_out for fan_out in fan_outs}
     refused: dict[int, str] = {}
     for items, page in zip(collections, pages, strict=True):
@@ -118,6 +118,7 @@ def _next_items(
     deadline: Deadline,
     session: ClientSession,
 ) -> list[_Place]:
+    """Return the next `limit` places, and one more if there is one."""
     fresh = [fan_out.owner["id"] for fan_out in fan_outs if fan_out.cursor == BEFORE_ALL]
     begun = [
         {"owner.id": fan_out.owner["id"], "_id": {"$gt": fan_out.cursor}}
@@ -130,7 +131,7 @@ def _next_items(
             items.find({"$or": branches} if len(branches) > 1 else branches[0], {"owner.id": 1}, session=session)
             .sort([("owner.id", 1), ("_id", 1)])
             .hint("owner")
-            .limit(limit)
+            .limit(limit + 1)
         )
         return [_Place(item["owner"]["id"], item["_id"]) for item in found]
 

@@ -39,10 +39,10 @@ LANES: Final = {
 }
 ACTORS: Final = (*LANES, "replay", "verify", "operator")
 
-# Nothing hangs on the time that passes here: a fan-out reaches two items a batch, no deadline comes, what failed is due
+# Nothing hangs on the time that passes here: a fan-out reaches one item a batch, no deadline comes, what failed is due
 # at once, and tombstones are old.
 SETTINGS: Final = {
-    "fan_out_step": 2,
+    "fan_out_step": 1,
     "fan_out_budget_seconds": 0,
     "batch_deadline_seconds": 300,
     "tombstone_days": 0,

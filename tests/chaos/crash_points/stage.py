@@ -37,7 +37,7 @@ SETTINGS: Final = {
     "MAX_ATTEMPTS": "2",
     "RETRY_PAUSE_SECONDS": "0",
     "POLL_INTERVAL_SECONDS": "0.01",
-    "FAN_OUT_STEP": "2",
+    "FAN_OUT_STEP": "1",
     "FAN_OUT_BUDGET_SECONDS": "0",
     "LOG_LEVEL": "error",
 }

@@ -21,7 +21,7 @@ OPERATIONS = {"InsertOne", "UpdateOne", "UpdateMany", "ReplaceOne", "DeleteOne",
 AMBIGUOUS = {"command", "rename", "drop"}
 
 ALLOWED = {
-    "projector/shadow.py": {"rename", "replace_one"},
+    "projector/shadow.py": {"create_indexes", "rename", "replace_one"},
     "shared/shadows.py": {"drop_collection"},
     # The shadow it has just made.
     "projector/replay.py": {"drop_collection"},
