@@ -1,9 +1,11 @@
 """What does not grow: claims behind a million settled messages, a projector's memory, and all that reads and writes."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from typing import Final
 
 import psutil
@@ -11,16 +13,16 @@ import psycopg
 
 from benchmarks import bloat
 from benchmarks.speed import load, rebuilding, work
-from benchmarks.speed.benchmark import Benchmark, Measure, Report, Result, Scale, Target, of_figures, ratio
+from benchmarks.speed.benchmark import Benchmark, Measure, Report, Result, Scale, Target, of_figures, of_pairs, ratio
 from benchmarks.speed.load import Request
+from benchmarks.speed.ratio import interleaved
 from benchmarks.speed.servers import Servers, Store
 from benchmarks.speed.writing import new_item
 from projector import outbox
 
 SETTLED: Final = 1_000_000
 CLAIMED: Final = 20_000
-FEW: Final = 10_000
-MANY: Final = 1_000_000
+SIZES: Final = (10_000, 100_000, 1_000_000)
 FIRST_NEW: Final = 100_000_000
 
 
@@ -60,40 +62,74 @@ def memory(benchmark: Benchmark, servers: Servers, scale: Scale, report: Report)
     return of_figures(benchmark, found, {"all over the first tenth": f"{growth:.2f}"})
 
 
+def growth(benchmark: Benchmark, servers: Servers, scale: Scale, report: Report) -> Sequence[Result]:
+    """Return what reads, writes and a drain come to beside more items, and behind as many settled messages."""
+    results: list[Result] = []
+    with ExitStack() as stack:
+        few, *others = (stack.enter_context(_grown(servers, scale.of(size))) for size in SIZES)
+        for name, (said, unit, measure) in MEASURES.items():
+            for size, other in zip(SIZES[1:], others, strict=True):
+                what = replace(benchmark, name=f"{benchmark.name}-{name}-{size}", measures=said.format(size=size))
+                pairs = interleaved(
+                    partial(measure, other, scale),
+                    partial(measure, few, scale),
+                    seconds=scale.seconds,
+                    fewest=scale.fewest_rounds,
+                    on_round=lambda so_far, what=what: report(f"{what.name}: {so_far}"),
+                )
+                results.append(of_pairs(what, pairs, unit, {}))
+    return results
+
+
+@dataclass(slots=True)
+class Grown:
+    """An installation that has been in use: its API's URL, how many items it has, and the last id it was sent."""
+
+    store: Store
+    url: str
+    items: int
+    last_id: int = FIRST_NEW
+
+
 @contextmanager
-def grown(servers: Servers, scale: Scale, *, measure: str) -> Iterator[tuple[Measure, Measure]]:
-    """Yield a figure of an installation with a million items, and of one with ten thousand."""
-    sizes = scale.of(MANY), scale.of(FEW)
-    with servers.store() as large, servers.store() as small:
-        for store, size in zip((large, small), sizes, strict=True):
-            rebuilding.fill(store, size)
-            rebuilding.replay(store)
-        with large.projector(), small.projector(), large.api() as large_url, small.api() as small_url:
-            seconds = 1.0 if scale.quick else 3.0
-
-            def get(url: str, size: int) -> float:
-                number = iter(range(10**9))
-                requests = lambda: Request("GET", f"/items/{1 + next(number) * 7919 % size}", 200)  # noqa: E731
-                return load.run(url, 16, requests, seconds=seconds).rate
-
-            def post(url: str, store: Store) -> float:
-                rate = load.run(url, 16, new_item(), seconds=seconds).rate
-                work.wait_idle(store)
-                return rate
-
-            yield {
-                "get": (partial(get, large_url, sizes[0]), partial(get, small_url, sizes[1])),
-                "post": (partial(post, large_url, large), partial(post, small_url, small)),
-                "drain": (partial(_drain_new, large, [0], scale), partial(_drain_new, small, [0], scale)),
-            }[measure]
+def _grown(servers: Servers, items: int) -> Iterator[Grown]:
+    """Yield an installation with so many items, in which as many messages were settled."""
+    with servers.store() as store:
+        rebuilding.fill(store, items)
+        rebuilding.replay(store)
+        bloat.settle(store.postgres, items)
+        with store.projector(), store.api() as url:
+            yield Grown(store, url, items)
 
 
-def _drain_new(store: Store, rounds: list[int], scale: Scale) -> float:
+def _read(grown: Grown, scale: Scale) -> float:
+    number = count()
+
+    def get() -> Request:
+        return Request("GET", f"/items/{1 + next(number) * 7919 % grown.items}", 200)
+
+    return load.run(grown.url, 16, get, seconds=1.0 if scale.quick else 2.0).rate
+
+
+def _write(grown: Grown, scale: Scale) -> float:
+    rate = load.run(grown.url, 16, new_item(), seconds=1.0 if scale.quick else 2.0).rate
+    work.wait_idle(grown.store)
+    return rate
+
+
+def _drain(grown: Grown, scale: Scale) -> float:
     number = scale.of(20_000)
-    rounds[0] += 1
-    with work.held_back(store) as held:
-        work.append_items(held, FIRST_NEW + rounds[0] * number, number)
-    return number / work.drained_in(store, number)
+    with work.held_back(grown.store) as held:
+        work.append_items(held, grown.last_id, number)
+    grown.last_id += number
+    return number / work.drained_in(grown.store, number)
+
+
+MEASURES: Final[Mapping[str, tuple[str, str, Callable[[Grown, Scale], float]]]] = {
+    "get": ("GET of one item, 16 clients: with {size:,} items over ten thousand", "requests/s", _read),
+    "post": ("POST that waits, 16 clients: with {size:,} items over ten thousand", "requests/s", _write),
+    "drain": ("drain of new items: beside {size:,} over beside ten thousand", "messages/s", _drain),
+}
 
 
 HISTORY: Final[tuple[Benchmark, ...]] = (
@@ -107,25 +143,5 @@ HISTORY: Final[tuple[Benchmark, ...]] = (
     Benchmark(
         "memory", "memory of a projector after a backlog of a million messages", Target(150, "most", unit="MiB"), memory
     ),
-    ratio(
-        "growth-get",
-        "GET of one item, 16 clients: with a million items over ten thousand",
-        Target(0.9),
-        partial(grown, measure="get"),
-        unit="requests/s",
-    ),
-    ratio(
-        "growth-post",
-        "POST that waits, 16 clients: with a million items over ten thousand",
-        Target(0.9),
-        partial(grown, measure="post"),
-        unit="requests/s",
-    ),
-    ratio(
-        "growth-drain",
-        "drain of new items: beside a million over beside ten thousand",
-        Target(0.9),
-        partial(grown, measure="drain"),
-        unit="messages/s",
-    ),
+    Benchmark("growth", "what reads, writes and drains come to beside more items", Target(0.9), growth),
 )
