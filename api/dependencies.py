@@ -45,11 +45,16 @@ class Services:
     metrics: ApiMetrics
 
 
-async def services_of(request: Request) -> Services:
-    """Return the services of the application that runs this request."""
-    # Asynchronous, as all dependencies are: the framework calls any other on a thread, and that takes longer than it.
+def services_of(request: Request) -> Services:
+    """Return the services of the application that runs this request. Called, not asked for: that costs ten times it."""
     services: Services = request.app.state.services
     return services
+
+
+# Asynchronous, as all dependencies are: the framework calls any other on a thread, and that takes longer than it.
+async def state_of(request: Request) -> Services:
+    """Return what routes ask for that look at the process itself."""
+    return services_of(request)
 
 
 PreferHeader = Annotated[
@@ -73,13 +78,9 @@ TokenHeader = Annotated[
 ]
 
 
-async def reads_of(
-    request: Request,
-    services: Annotated[Services, Depends(services_of)],
-    token: TokenHeader = None,
-    prefer: PreferHeader = None,
-) -> AsyncIterator[Reads]:
+async def reads_of(request: Request, token: TokenHeader = None, prefer: PreferHeader = None) -> AsyncIterator[Reads]:
     """Yield what this request's query reads from, once it is as new as the request's token asks for."""
+    services = services_of(request)
     if token is None:
         yield Reads(services.read_models, services.point_reads)
         return
@@ -103,24 +104,17 @@ async def _require_proof(services: Services, found: LookUp, session: AsyncClient
         raise ProjectionPendingError
 
 
-async def consistency_of(
-    request: Request,
-    services: Annotated[Services, Depends(services_of)],
-    prefer: PreferHeader = None,
-) -> Consistency:
+async def consistency_of(request: Request, prefer: PreferHeader = None) -> Consistency:
     """Return how this write waits."""
+    services = services_of(request)
     preference = parse_prefer(", ".join(prefer or []), services.settings.default_wait_seconds)
     return Consistency(request, preference, services.provenance, services.settlements, services.waker, services.metrics)
 
 
-async def unit_of_work_of(
-    request: Request,
-    services: Annotated[Services, Depends(services_of)],
-    consistency: Annotated[Consistency, Depends(consistency_of)],
-) -> UnitOfWork:
+async def unit_of_work_of(request: Request, consistency: Annotated[Consistency, Depends(consistency_of)]) -> UnitOfWork:
     """Return a unit of work that is not begun. Its message is awaited when the client waits."""
     return UnitOfWork(
-        services.engine,
+        services_of(request).engine,
         awaited=consistency.preference.waits,
         trace_context=request.scope["trace_context"],
         on_commit=deadline_of(request).lift,
@@ -141,4 +135,4 @@ Work = Annotated[UnitOfWork, Depends(unit_of_work_of)]
 RepeatableWork = Annotated[UnitOfWork, Depends(repeatable_work_of)]
 Waits = Annotated[Consistency, Depends(consistency_of)]
 Expects = Annotated[Expected, Depends(expected_of)]
-State = Annotated[Services, Depends(services_of)]
+State = Annotated[Services, Depends(state_of)]
