@@ -40,10 +40,17 @@ def by_id(servers: Servers, scale: Scale, *, clients: int) -> Iterator[tuple[Mea
 
 
 @contextmanager
-def a_page(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure]]:
-    """Yield a page of a tag by HTTP, and the driver's find of the same documents to JSON, in pages a second."""
+def a_page(servers: Servers, scale: Scale, *, plain: bool = False) -> Iterator[tuple[Measure, Measure]]:
+    """Yield a page of a tag by HTTP, and the driver's find of the same documents to JSON, in pages a second.
+
+    By HTTP from the product, or from a `plain` route that does the same find and no more: the most there is to reach.
+    """
     seconds, number = (1.0 if scale.quick else 3.0), scale.of(ITEMS)
-    with servers.store() as store, store.projector(), store.api() as url:
+    with (
+        servers.store() as store,
+        store.projector(),
+        store.serving(DUAL_WRITE) if plain else store.api() as url,
+    ):
         work.empty_items(store)
         work.insert_many(store.mongo["items_read"], work.documents(store.postgres, 1, number))
         request = Request("GET", f"/items?tag={TAG}&limit={PAGE}", 200)
@@ -81,6 +88,13 @@ READING: Final[tuple[Benchmark, ...]] = (
         "GET of a page of 100 items by tag, one client: over the driver's own find to JSON",
         Target(0.7),
         a_page,
+        unit="pages/s",
+    ),
+    ratio(
+        "list-plain",
+        "the limit of that: the same page by a plain FastAPI route that does this find and no more",
+        Target(0.7),
+        partial(a_page, plain=True),
         unit="pages/s",
     ),
 )

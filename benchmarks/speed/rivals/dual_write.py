@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import uvicorn
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Response
 from pydantic import BaseModel
 from pymongo import AsyncMongoClient
 from pymongo.write_concern import WriteConcern
@@ -95,6 +96,13 @@ async def create_item(new: NewItem) -> dict[str, Any]:
     }
     await app.state.items.insert_one(document)
     return {"id": document.pop("_id"), **document}
+
+
+@app.get("/items")
+async def list_items(tag: str, limit: int) -> Response:
+    """Answer the first items that have a tag, by one find."""
+    found = await app.state.items.find({"tags": tag}).sort("_id").limit(limit).to_list()
+    return Response(orjson.dumps(found), media_type="application/json")
 
 
 @app.get("/items/{item_id}")
