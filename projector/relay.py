@@ -6,7 +6,7 @@ fails or the process dies, the transaction rolls back and every message is where
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -15,8 +15,9 @@ from uuid import UUID
 import psycopg
 from bson import ObjectId
 
-from projector import failures, lanes, outbox, replays
+from projector import lanes, outbox, replays
 from projector.bell import Bell
+from projector.claims import Claims
 from projector.deadline import Deadline
 from projector.delivery import Delivery, settlement_of
 from projector.failures import Failure, Patience
@@ -27,10 +28,6 @@ from projector.settings import ProjectorSettings
 from projector.suspects import ERROR, LIVES, Suspects
 from shared.installation import InstallationChangedError, read_installation
 from shared.outbox.message import OutboxMessage
-from shared.outbox.wake import FROM_THE_START
-
-# A busy lane looks this often for what failed and is due again; an idle one at every poll.
-DUE_SECONDS: Final = 1.0
 
 # An idle lane says this often that it is alive, and looks whose the read models are.
 HEARTBEAT_SECONDS: Final = 5.0
@@ -87,11 +84,9 @@ class Relay:
         self._settings = settings
         self._open_connection = open_connection
         self._delivery = delivery
-        self._position = position
-        self._awaited_only = awaited_only
+        self._claims = Claims(position, limit=settings.batch_size, awaited_only=awaited_only)
         self._patience = Patience(settings.max_attempts, settings.retry_pause_seconds)
         self._suspects = suspects
-        self._next_look = time.monotonic() + DUE_SECONDS
         self._claimed: list[OutboxMessage] = []
         self._next_beat = 0.0
         self._connection: psycopg.Connection | None = None
@@ -129,13 +124,13 @@ class Relay:
             connection, installation = self._connected()
             if self._suspects and self._suspects.are_left(connection):
                 return self._try_suspect(self._suspects, connection, installation)
-            counts = self._batch(connection, installation, self._claim)
+            counts = self._batch(connection, installation, self._claims.next)
             if not counts.claimed:
                 self._beat_when_due(connection)
         except BaseException:
             self.close()
             # Not before the rollback: until then the messages are locked, and other lanes pass over them.
-            self._take_back(self._claimed)
+            self._claims.take_back(self._claimed)
             raise
         return counts
 
@@ -195,7 +190,7 @@ class Relay:
             deadline.remaining()
             phases.ended("settle")
         phases.ended("commit")
-        self._take_back(settlement.unfinished)
+        self._claims.take_back(settlement.unfinished)
         seconds = time.monotonic() - begun
         if self._on_settled:
             self._on_settled(settlement, seconds)
@@ -213,37 +208,6 @@ class Relay:
             phases=phases.seconds,
             visible_seconds=[(recorded.at - message.created_at).total_seconds() for message in settlement.settled],
         )
-
-    def _claim(self, connection: psycopg.Connection) -> list[OutboxMessage]:
-        if self._awaited_only:
-            return self._claim_after(connection, outbox.claim_awaited)
-        if time.monotonic() >= self._next_look:
-            due = self._claim_due(connection)
-            if due:
-                return due
-        return self._claim_after(connection, outbox.claim) or self._claim_due(connection)
-
-    def _claim_due(self, connection: psycopg.Connection) -> list[OutboxMessage]:
-        self._next_look = time.monotonic() + DUE_SECONDS
-        return failures.claim_due(connection, limit=self._settings.batch_size)
-
-    def _claim_after(
-        self, connection: psycopg.Connection, claim: Callable[..., list[OutboxMessage]]
-    ) -> list[OutboxMessage]:
-        limit = self._settings.batch_size
-        after = self._position.start()
-        begun = time.monotonic()
-        messages = claim(connection, after=after, limit=limit)
-        last = messages[-1].id if messages else after
-        self._position.claimed(
-            last, seconds=time.monotonic() - begun, swept=after == FROM_THE_START, full=len(messages) >= limit
-        )
-        return messages
-
-    def _take_back(self, messages: Iterable[OutboxMessage]) -> None:
-        lowest = min((message.id for message in messages), default=None)
-        if lowest is not None:
-            self._position.take_back(lowest)
 
     def _beat_when_due(self, connection: psycopg.Connection) -> None:
         if time.monotonic() >= self._next_beat:

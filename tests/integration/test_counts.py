@@ -12,6 +12,7 @@ from pymongo.database import Database
 from sqlalchemy.engine import make_url
 
 from api.settings import ApiSettings
+from projector import claims
 from projector import relay as relay_module
 from projector.process import Projector
 from projector.relay import Relay
@@ -107,7 +108,7 @@ def counted_relay(
 ) -> Iterator[Callable[[], tuple[Counted, list[str]]]]:  # fmt: skip
     """Steps a relay once; returns what it cost PostgreSQL, and the commands that MongoDB got."""
     # What comes by the clock, at most once a second, comes not.
-    monkeypatch.setattr(relay_module, "DUE_SECONDS", 600.0)
+    monkeypatch.setattr(claims, "DUE_SECONDS", 600.0)
     monkeypatch.setattr(relay_module, "HEARTBEAT_SECONDS", 600.0)
     database, commands = watch()
     url = type(settings.database_url)(through(database_url, traffic))

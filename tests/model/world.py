@@ -9,7 +9,7 @@ from psycopg.errors import LockNotAvailable
 
 from api.settings import ApiSettings
 from api.unit_of_work import Committed
-from projector import dead_letters, relay, repair, replay, sides, tombstones
+from projector import claims, dead_letters, relay, repair, replay, sides, tombstones
 from projector.dead_letters import Selection
 from projector.relay import BatchCounts
 from projector.replays import ReplayError
@@ -57,7 +57,7 @@ SMALLER: Final = (
     (sides, "DEEP_PAGE", 4),
     (repair, "BATCH", 2),
     (tombstones, "SEEN_BEFORE_SECONDS", 1.0),
-    (relay, "DUE_SECONDS", 0.0),
+    (claims, "DUE_SECONDS", 0.0),
     (relay, "HEARTBEAT_SECONDS", float("inf")),
     (read_models_lock, "FIRST_PATIENCE_SECONDS", 300.0),
     (read_models_lock, "LONGEST_PATIENCE_SECONDS", 300.0),
