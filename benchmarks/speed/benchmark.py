@@ -9,7 +9,7 @@ from benchmarks.speed.ratio import Pair, Ratio, interleaved, ratio_of
 from benchmarks.speed.servers import Servers
 
 Verdict = Literal["met", "missed", "undecided"]
-FEWEST_LONG_ROUNDS: Final = 2
+FEWEST_LONG_ROUNDS: Final = 3
 
 Measure = Callable[[], float]
 Report = Callable[[str], None]
@@ -119,7 +119,7 @@ def ratio(  # noqa: PLR0913 - what a benchmark is, each part by its name
 ) -> Benchmark:
     """Return the benchmark of a ratio. `sides` yields what measures ours and the other's, in `unit`.
 
-    One that `takes_long`, minutes for each round, has only so many rounds as an interval needs.
+    One that `takes_long`, minutes for each round, has only so many rounds as an interval needs, all of which count.
     """
 
     def run(benchmark: Benchmark, servers: Servers, scale: Scale, report: Report) -> Sequence[Result]:
@@ -129,6 +129,7 @@ def ratio(  # noqa: PLR0913 - what a benchmark is, each part by its name
                 other,
                 seconds=scale.seconds,
                 fewest=FEWEST_LONG_ROUNDS if takes_long else scale.fewest_rounds,
+                warm_up=not takes_long,
                 on_round=lambda so_far: report(str(so_far)),
             )
         return [of_pairs(benchmark, pairs, unit, notes())]

@@ -74,12 +74,15 @@ def interleaved(
     seconds: float,
     on_round: Callable[[Ratio], None],
     fewest: int = FEWEST_ROUNDS,
+    warm_up: bool = True,
 ) -> list[Pair]:
     """Measure both in turn, each first every second time, until the ratio is known to 5% or `seconds` are over.
 
-    The first pair warms up and does not count. At least `fewest` pairs are measured, however long they take.
+    The first pair is there to `warm_up` and does not count. At least `fewest` pairs are measured, however long they
+    take.
     """
-    _pair(ours, other, ours_first=True)
+    if warm_up:
+        _pair(ours, other, ours_first=True)
     pairs: list[Pair] = []
     until = time.monotonic() + seconds
     while len(pairs) < MOST_ROUNDS:
