@@ -125,10 +125,19 @@ def _drain(grown: Grown, scale: Scale) -> float:
     return number / work.drained_in(grown.store, number)
 
 
+def _insert(grown: Grown, scale: Scale) -> float:
+    """Return what the driver makes of the same documents: how much of a drain's growth is MongoDB's own."""
+    number = scale.of(20_000)
+    found = work.documents(grown.store.postgres, grown.last_id, number)
+    grown.last_id += number
+    return number / work.insert_many(grown.store.mongo["items_read"], found)
+
+
 MEASURES: Final[Mapping[str, tuple[str, str, Callable[[Grown, Scale], float]]]] = {
     "get": ("GET of one item, 16 clients: with {size:,} items over ten thousand", "requests/s", _read),
     "post": ("POST that waits, 16 clients: with {size:,} items over ten thousand", "requests/s", _write),
     "drain": ("drain of new items: beside {size:,} over beside ten thousand", "messages/s", _drain),
+    "insert": ("the limit of that: bare `insert_many` of the same documents", "documents/s", _insert),
 }
 
 
