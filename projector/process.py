@@ -35,8 +35,8 @@ from shared.telemetry import Tracing
 # stands back while clients are served.
 LANES: Final = 3
 
-# A lane comes back from a server several times in a batch. While another lane computes, the interpreter would let it wait
-# for five milliseconds each time: the one write of a client for a bulk import.
+# A lane comes back from a server several times in a batch. While another lane computes, the interpreter would let it
+# wait for five milliseconds each time: the one write of a client for a bulk import.
 SWITCH_SECONDS: Final = 0.0005
 
 
