@@ -51,12 +51,6 @@ def services_of(request: Request) -> Services:
     return services
 
 
-# Asynchronous, as all dependencies are: the framework calls any other on a thread, and that takes longer than it.
-async def state_of(request: Request) -> Services:
-    """Return what routes ask for that look at the process itself."""
-    return services_of(request)
-
-
 PreferHeader = Annotated[
     list[str] | None,
     Header(
@@ -135,4 +129,3 @@ Work = Annotated[UnitOfWork, Depends(unit_of_work_of)]
 RepeatableWork = Annotated[UnitOfWork, Depends(repeatable_work_of)]
 Waits = Annotated[Consistency, Depends(consistency_of)]
 Expects = Annotated[Expected, Depends(expected_of)]
-State = Annotated[Services, Depends(state_of)]

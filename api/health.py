@@ -6,13 +6,13 @@ from collections.abc import Coroutine
 from typing import Any, Literal
 
 import pymongo
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 
-from api.dependencies import Services, State
+from api.dependencies import Services, services_of
 from shared.mongo import META
 from shared.outbox.lookup import HAS_TABLES
 
@@ -68,8 +68,9 @@ async def health() -> Health:
     response_model=Readiness,
     responses={503: {"model": Readiness, "description": "A dependency is missing"}},
 )
-async def ready(services: State) -> JSONResponse:
+async def ready(request: Request) -> JSONResponse:
     """Answer how each dependency is, and the relay's lag in seconds. Lag makes it degraded, not unready."""
+    services = services_of(request)
     postgres, mongo, refusal, lag = await asyncio.gather(
         _check(_ask(services)),
         _check(_read(services)),
@@ -91,9 +92,9 @@ async def ready(services: State) -> JSONResponse:
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
-def metrics(services: State) -> Response:
+def metrics(request: Request) -> Response:
     """Answer this process's metrics in Prometheus' text format. On a thread, because it looks at the lag."""
-    return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(services_of(request).metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _ask(services: Services) -> None:

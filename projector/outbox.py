@@ -107,7 +107,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """When a batch was settled, by PostgreSQL's clock, how many older failures that made pointless, who was told."""
+    """When a batch was settled, by PostgreSQL's clock; how many older failures went with it, and notifications out."""
 
     at: datetime
     superseded: int

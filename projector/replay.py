@@ -21,7 +21,6 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from projector import replays, rows
-from projector.background import in_background
 from projector.deadline import Deadline
 from projector.drift import Drift
 from projector.projections.gate import UnstorableDocumentError, Write, apply, write_of
@@ -33,6 +32,7 @@ from projector.shadow import build_indexes, create_shadow, uuid_of
 from projector.shapes import ShapeTooOldError, tolerated_by_replays
 from projector.swap import give_up, swap
 from projector.verify import compare
+from shared.background import in_background
 from shared.events.event import Event
 from shared.installation import InstallationChangedError
 from shared.mongo import Document
@@ -48,7 +48,7 @@ EXAMPLES: Final = 3
 
 
 class Replay:
-    """Rebuilds one read model. `run_once` does one step and says where it got to.
+    """Rebuilds one read model. `copy` does one step and says where it got to.
 
     To be used by the one process that has the turn, see replays.taking_turn.
     """
@@ -219,7 +219,7 @@ class Replay:
         with self._step(replay) as (deadline, session):
             writing = in_background(lambda: None)
             try:
-                while events := self._read(after=last, limit=min(READ, limit - copied)):
+                while copied < limit and (events := self._read(after=last, limit=min(READ, limit - copied))):
                     writes = [self._write(event) for event in events]
                     last, copied = events[-1].aggregate_id, copied + len(events)
                     if self._projection.is_owner:
@@ -238,8 +238,6 @@ class Replay:
         return last, copied
 
     def _read(self, *, after: int, limit: int) -> Sequence[Event]:
-        if not limit:
-            return []
         return rows.events_page(self._connection, self._aggregate_type, self._projection.rows, after=after, limit=limit)
 
     def _put(self, replay: ReplayAtWork, writes: Sequence[Write], deadline: Deadline, session: ClientSession) -> None:

@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
-from pymongo import IndexModel
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
-from shared.mongo import META, NAMESPACE_NOT_FOUND, Document, ensure_read_models
+from shared.mongo import META, NAMESPACE_NOT_FOUND, Document, ensure_read_models, index_models
 from shared.read_models import ReadModel
 from shared.shadows import new_shadow_name
 
@@ -42,8 +41,7 @@ def build_indexes(shadow: Collection[Document], read_model: ReadModel) -> None:
     Over documents that are there an index costs a fraction of what it costs document by document. It is done when a
     majority has them: a member that is down does not stop it.
     """
-    models = [IndexModel(list(index.keys), name=index.name, **index.options) for index in read_model.indexes]
-    shadow.create_indexes(models, commitQuorum="majority")
+    shadow.create_indexes(index_models(read_model), commitQuorum="majority")
 
 
 def uuid_of(database: Database[Document], name: str) -> UUID | None:

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-# The timeline is the one that is being written: that of the last checkpoint
-# remains the old one for minutes after a promotion. A standby refuses to tell.
+# The timeline is the one that is being written: that of the last checkpoint remains the old one for minutes after a
+# promotion. A standby refuses to tell.
 SYSTEM_IDENTIFIER: Final = "(SELECT system_identifier FROM pg_control_system())"
 TIMELINE: Final = "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int"
 

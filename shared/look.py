@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final, Generic, TypeVar
 
+from shared.background import in_background
+
 # Whoever asks more often is told the same: looking costs the server something.
 FRESH_SECONDS: Final = 1.0
 # A look that is not quick (a walk over the dead rows that a long transaction keeps) costs this part of the time.
@@ -38,19 +40,14 @@ class Look(Generic[T]):
         with self._lock:
             found = self._found
             if found is None or (found.done() and time.monotonic() > self._next):
-                found = self._found = Future[T]()
-                threading.Thread(target=self._run, args=(found,), name="look", daemon=True).start()
+                found = self._found = in_background(self._run)
             return found
 
-    def _run(self, found: "Future[T]") -> None:
+    def _run(self) -> T:
         begun = time.monotonic()
-        try:
-            result = self._look()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the answer
-            # What is away shall be seen as soon as it is back.
-            self._next = begun + FRESH_SECONDS
-            found.set_exception(error)
-        else:
-            took = time.monotonic() - begun
-            self._next = begun + max(FRESH_SECONDS, (took - QUICK_SECONDS) / SHARE)
-            found.set_result(result)
+        # What is away shall be seen as soon as it is back.
+        self._next = begun + FRESH_SECONDS
+        result = self._look()
+        took = time.monotonic() - begun
+        self._next = begun + max(FRESH_SECONDS, (took - QUICK_SECONDS) / SHARE)
+        return result

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from bson import ObjectId
 from bson.codec_options import CodecOptions
-from pymongo import AsyncMongoClient, MongoClient
+from pymongo import AsyncMongoClient, IndexModel, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
@@ -93,8 +93,13 @@ def ensure_read_models(database: Database[Document], read_models: tuple[ReadMode
             if error.code != NAMESPACE_EXISTS:
                 raise
             accept_documents(database, read_model)
-        for index in read_model.indexes:
-            database[read_model.name].create_index(list(index.keys), name=index.name, **index.options)
+        for index in index_models(read_model):
+            database[read_model.name].create_indexes([index])
+
+
+def index_models(read_model: ReadModel) -> list[IndexModel]:
+    """Return the read model's indexes as the driver takes them."""
+    return [IndexModel(list(index.keys), name=index.name, **index.options) for index in read_model.indexes]
 
 
 def accept_documents(database: Database[Document], read_model: ReadModel) -> None:

@@ -3,15 +3,15 @@
 Each works on a connection of its own and on a thread of its own, which is left behind when it takes too long.
 """
 
-import queue
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from projector.doctor.finding import Check, Finding, NotSeenError, Severity
 from projector.settings import ProjectorSettings
 from projector.subscriber import describe
+from shared.background import in_background
 
 # A check that works connects within the connect time-out, and its statements have time-outs of their own.
 MARGIN_SECONDS: Final = 10.0
@@ -74,27 +74,17 @@ def examine(checks: Iterable[Check], settings: ProjectorSettings) -> Report:
 
 
 def _look(check: Check, settings: ProjectorSettings) -> list[Finding]:
-    answers: queue.SimpleQueue[Sequence[Finding] | Exception] = queue.SimpleQueue()
-
-    def look() -> None:
-        try:
-            answers.put(list(check.look(settings)))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
-            answers.put(error)
-
-    threading.Thread(target=look, name=check.name, daemon=True).start()
+    looking = in_background(lambda: list(check.look(settings)))
     seconds = settings.connect_timeout_seconds + MARGIN_SECONDS
-    try:
-        answer = answers.get(timeout=seconds)
-    except queue.Empty:
+    if not wait([looking], seconds).done:
         return [_failed(f"gave no answer within {seconds:.0f} s")]
-    match answer:
-        case NotSeenError():
-            raise answer
-        case Exception():
-            return [_failed(f"failed: {describe(answer)}")]
-        case _:
-            return list(answer)
+    match looking.exception():
+        case None:
+            return looking.result()
+        case NotSeenError() as error:
+            raise error
+        case error:
+            return [_failed(f"failed: {describe(error)}")]
 
 
 def _failed(what: str) -> Finding:
