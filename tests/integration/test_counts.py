@@ -11,6 +11,7 @@ import pytest
 from pymongo.database import Database
 from sqlalchemy.engine import make_url
 
+from api.consistency import settlements
 from api.settings import ApiSettings
 from projector import claims
 from projector import relay as relay_module
@@ -38,8 +39,12 @@ def through(url: str, proxy: PostgresTraffic) -> str:
 
 
 @pytest.fixture
-def counted_api(api_settings: ApiSettings, traffic: PostgresTraffic, database_url: str) -> Iterator[ApiClient]:
+def counted_api(
+    api_settings: ApiSettings, traffic: PostgresTraffic, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ApiClient]:
     """An API whose statements are counted, with a user, and an item of his with known tags."""
+    # What comes by the clock, once a second, comes not: it looks at the installation when somebody waits just then.
+    monkeypatch.setattr(settlements, "CHECK_SECONDS", 600.0)
     url = type(api_settings.database_url)(through(database_url, traffic))
     with serving(api_settings.model_copy(update={"database_url": url, "database_pool_size": 1})) as api:
         api.new_user(**ASYNC)
