@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
 import psycopg
 from bson import encode
+from psycopg.rows import args_row
 
 from devstack.applications import inherited_environment
 from devstack.postgres import Postgres
@@ -20,6 +22,7 @@ from devstack.scratch import scratch_directory
 from projector import backlog, lanes, outbox
 from shared.mongo_time import MongoTime
 from shared.outbox import lookup
+from shared.outbox.message import OutboxMessage
 
 ROOT: Final = Path(__file__).parents[1]
 RESULT: Final = Path(__file__).parent / "evidence" / "bloat.md"
@@ -56,12 +59,19 @@ def settle(connection: psycopg.Connection, count: int, last: int = 0) -> int:
         with connection.transaction():
             connection.execute(INSERT, (size,))
         with connection.transaction():
-            messages = outbox.claim(connection, after=last, limit=size)
+            messages = claim(connection, after=last, limit=size)
             last = messages[-1].id
             time_then = MongoTime(last, encode({"clusterTime": last}))
-            outbox.settle(connection, outbox.Settlement(messages, {}, {}), "bloat lane 0", time_then)
+            connection.execute(outbox.SETTLE.statement, outbox.settling(messages, "bloat lane 0", time_then, None))
         count -= size
     return last
+
+
+def claim(connection: psycopg.Connection, *, after: int, limit: int) -> list[OutboxMessage]:
+    """Claim messages in id order."""
+    cursor = connection.cursor(row_factory=args_row(OutboxMessage))
+    found = cursor.execute(outbox.CLAIM.statement, {"after": after, "limit": limit}).fetchall()
+    return sorted(found, key=attrgetter("id"))
 
 
 def touched(connection: psycopg.Connection, last: int) -> Touched:
@@ -77,10 +87,10 @@ def statements(last: int) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
     sweep = {"after": 0, "limit": BATCH}
     lane = {"name": "bloat lane 0", "operation_time": last, "cluster_time": b"\x00", "settled": BATCH, "seconds": 0.1}
     return {
-        "claim": (outbox.CLAIM, batch),
-        "claim of awaited messages": (outbox.CLAIM_AWAITED, batch),
-        "sweep": (outbox.CLAIM, sweep),
-        "sweep of awaited messages": (outbox.CLAIM_AWAITED, sweep),
+        "claim": (outbox.CLAIM.statement, batch),
+        "claim of awaited messages": (outbox.CLAIM_AWAITED.statement, batch),
+        "sweep": (outbox.CLAIM.statement, sweep),
+        "sweep of awaited messages": (outbox.CLAIM_AWAITED.statement, sweep),
         "a lane's row": (lanes.ADVANCE, lane),
         "a token's message": (lookup.LOOK_UP, {"id": last}),
         "what became of waited-for messages": (lookup.UNSETTLED, {"ids": list(range(last - 10, last))}),

@@ -1,13 +1,14 @@
 """What a lane claims next: the messages after its position, and now and then those that failed and are due again."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
-import psycopg
-
 from projector import failures, outbox
+from projector.batch import Batch
 from projector.position import ClaimPosition
+from projector.prepared import Prepared
 from shared.outbox.message import OutboxMessage
 from shared.outbox.wake import FROM_THE_START
 
@@ -25,15 +26,15 @@ class Claims:
         self._awaited_only = awaited_only
         self._next_look = time.monotonic() + DUE_SECONDS
 
-    def next(self, connection: psycopg.Connection) -> list[OutboxMessage]:
+    def next(self, batch: Batch) -> list[OutboxMessage]:
         """Take messages out of the outbox, in id order, or out of the failures."""
         if self._awaited_only:
-            return self._after(connection, outbox.claim_awaited)
+            return self._after(batch, outbox.CLAIM_AWAITED)
         if time.monotonic() >= self._next_look:
-            due = self._due(connection)
+            due = self._due(batch)
             if due:
                 return due
-        return self._after(connection, outbox.claim) or self._due(connection)
+        return self._after(batch, outbox.CLAIM) or self._due(batch)
 
     def take_back(self, messages: Iterable[OutboxMessage]) -> None:
         """Let the next claim find these: they were kept, or given back."""
@@ -41,16 +42,22 @@ class Claims:
         if lowest is not None:
             self._position.take_back(lowest)
 
-    def _due(self, connection: psycopg.Connection) -> list[OutboxMessage]:
+    def _due(self, batch: Batch) -> list[OutboxMessage]:
         self._next_look = time.monotonic() + DUE_SECONDS
-        return failures.claim_due(connection, limit=self._limit)
+        return batch.claim(failures.CLAIM_DUE, limit=self._limit)
 
-    def _after(self, connection: psycopg.Connection, claim: Callable[..., list[OutboxMessage]]) -> list[OutboxMessage]:
+    def _after(self, batch: Batch, claim: Prepared) -> list[OutboxMessage]:
         after = self._position.start()
         begun = time.monotonic()
-        messages = claim(connection, after=after, limit=self._limit)
+        messages = batch.claim(claim, after=after, limit=self._limit)
         last = messages[-1].id if messages else after
         self._position.claimed(
             last, seconds=time.monotonic() - begun, swept=after == FROM_THE_START, full=len(messages) >= self._limit
         )
         return messages
+
+
+def the_one(batch: Batch, message_id: int) -> list[OutboxMessage]:
+    """Take this message, unless it is gone or another lane has it. Its attempts are those before the present one."""
+    found = batch.claim(outbox.CLAIM_ONE, id=message_id) or batch.claim(failures.CLAIM_ONE_FAILED, id=message_id)
+    return [replace(message, attempts=message.attempts - 1) for message in found]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import psycopg
-from psycopg.rows import class_row
 
+from projector.prepared import Prepared
 from shared.outbox.message import ARRAYS, COLUMNS, OutboxMessage, as_arrays
 
 # Of an error text an operator needs the beginning; some servers append whole documents.
@@ -23,15 +23,22 @@ COLUMNS_HERE: Final = COLUMNS.replace("awaited, cursor", "true AS awaited, NULL:
 
 # The row stays, locked, until it is known what became of the message: whoever settles a newer version meanwhile waits
 # for that, and removes the row.
-CLAIM_DUE: Final = f"""
+CLAIM_DUE: Final = Prepared(
+    "claim_due",
+    f"""
     SELECT {COLUMNS_HERE} FROM outbox_failures
     WHERE state = 'retrying' AND next_attempt_at <= clock_timestamp()
     ORDER BY next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-"""
+    """,
+)
 
-CLAIM_ONE: Final = f"""
+# Due or not.
+CLAIM_ONE_FAILED: Final = Prepared(
+    "claim_one_failed",
+    f"""
     SELECT {COLUMNS_HERE} FROM outbox_failures WHERE id = %(id)s AND state = 'retrying' FOR UPDATE SKIP LOCKED
-"""
+    """,
+)
 
 # A `pause` of null makes it a dead letter.
 FAIL: Final = f"""
@@ -77,16 +84,6 @@ class Patience:
             None if attempts >= self.max_attempts else min(self.first_pause * 2 ** (attempts - 1), MAX_PAUSE_SECONDS)
         )
         return Failure(error[:ERROR_LENGTH], attempts, pause)
-
-
-def claim_due(connection: psycopg.Connection, *, limit: int) -> list[OutboxMessage]:
-    """Take up to `limit` messages that failed and are due again."""
-    return connection.cursor(row_factory=class_row(OutboxMessage)).execute(CLAIM_DUE, {"limit": limit}).fetchall()
-
-
-def claim_one(connection: psycopg.Connection, message_id: int) -> list[OutboxMessage]:
-    """Take this message, due or not, unless it is gone or another lane has it."""
-    return connection.cursor(row_factory=class_row(OutboxMessage)).execute(CLAIM_ONE, {"id": message_id}).fetchall()
 
 
 def record(connection: psycopg.Connection, failed: Mapping[OutboxMessage, Failure]) -> None:

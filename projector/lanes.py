@@ -3,11 +3,12 @@
 Lanes that have gone without a word are the business of projector/suspects.py.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg.rows import class_row
 
+from projector.prepared import Value
 from shared.mongo_time import MongoTime
 
 # Up to where MongoDB has what this lane settled, for reads with a consistency token; and that the lane is alive.
@@ -41,12 +42,12 @@ SETTLED_TIME: Final = """
 """
 
 
-def advance(lane: str, time: MongoTime | None, *, settled: int, seconds: float | None) -> dict[str, Any]:
+def advance(lane: str, time: MongoTime | None, *, settled: int, seconds: float | None) -> dict[str, Value]:
     """Return the parameters of ADVANCE: MongoDB's time, how much the lane has settled, and after how long."""
     return {
         "name": lane,
-        "operation_time": time and time.operation_time,
-        "cluster_time": time and time.cluster_time,
+        "operation_time": time.operation_time if time else None,
+        "cluster_time": time.cluster_time if time else None,
         "settled": settled,
         "seconds": seconds,
     }

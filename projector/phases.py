@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Final, Literal, get_args
 
 # Hold the read models and claim; event -> document; documents to MongoDB; owners, and the items that embed them;
-# outcomes to PostgreSQL; its commit.
-Phase = Literal["claim", "project", "write", "references", "settle", "commit"]
+# outcomes to PostgreSQL, and its commit.
+Phase = Literal["claim", "project", "write", "references", "settle"]
 
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 

@@ -15,9 +15,10 @@ from uuid import UUID
 import psycopg
 from bson import ObjectId
 
-from projector import lanes, outbox, replays
+from projector import lanes, outbox
+from projector.batch import Batch, prepare_to_relay
 from projector.bell import Bell
-from projector.claims import Claims
+from projector.claims import Claims, the_one
 from projector.deadline import Deadline
 from projector.delivery import Delivery, settlement_of
 from projector.failures import Failure, Patience
@@ -150,46 +151,40 @@ class Relay:
                 return BatchCounts()
             attempts = suspects.record_attempt(connection, suspect)
             if attempts and attempts > LIVES:
-                return self._bury(connection, suspect)
-            counts = self._batch(connection, installation, lambda held: outbox.claim_one(held, suspect))
+                return self._bury(connection, installation, suspect)
+            counts = self._batch(connection, installation, lambda batch: the_one(batch, suspect))
             return replace(counts, more=True)
 
-    def _bury(self, connection: psycopg.Connection, suspect: int) -> BatchCounts:
-        with connection.transaction():
-            replays.hold_read_models(connection)
-            found = outbox.claim_one(connection, suspect)
+    def _bury(self, connection: psycopg.Connection, installation: UUID, suspect: int) -> BatchCounts:
+        with Batch(connection, installation) as batch:
+            found = the_one(batch, suspect)
             dead = {message: Failure(ERROR.format(attempts=LIVES), message.attempts, None) for message in found}
-            outbox.settle(connection, outbox.Settlement([], dead, {}), self._name, None)
+            batch.settle(outbox.Settlement([], dead, {}), self._name, None)
         return BatchCounts(claimed=len(dead), dead=len(dead), more=True)
 
     def _batch(
         self,
         connection: psycopg.Connection,
         installation: UUID,
-        claim: Callable[[psycopg.Connection], list[OutboxMessage]],
+        claim: Callable[[Batch], list[OutboxMessage]],
     ) -> BatchCounts:
         begun, phases = time.monotonic(), Phases()
         deadline = Deadline.after(self._settings.batch_deadline_seconds)
-        with connection.transaction():
-            held = replays.hold_read_models(connection)
-            if held.incarnation != installation:
-                raise InstallationChangedError
-            messages = self._claimed = claim(connection)
+        with Batch(connection, installation) as batch:
+            messages = self._claimed = claim(batch)
             if not messages:
                 return BatchCounts(seconds=time.monotonic() - begun)
             self._before_settling()
             phases.ended("claim")
-            delivered = self._delivery.deliver(messages, deadline, held.shadow)
+            delivered = self._delivery.deliver(messages, deadline, batch.shadow)
             phases.include(delivered.seconds)
             # Not settled by what a mongod acknowledged whose read models nobody has looked at.
             if self._delivery.mongod != self._mongod:
                 raise InstallationChangedError("MongoDB's primary")
             settlement = settlement_of(messages, delivered.outcomes, self._patience)
-            seconds = time.monotonic() - begun
-            recorded = outbox.settle(connection, settlement, self._name, delivered.time, seconds)
             deadline.remaining()
-            phases.ended("settle")
-        phases.ended("commit")
+            recorded = batch.settle(settlement, self._name, delivered.time, time.monotonic() - begun)
+        phases.ended("settle")
         self._claims.take_back(settlement.unfinished)
         seconds = time.monotonic() - begun
         if self._on_settled:
@@ -233,6 +228,6 @@ class Relay:
             before = self._delivery.mongod
             self._connection, self._installation = self._open_connection()
             # Only now: what was done to open it had to be durable.
-            outbox.prepare_to_relay(self._connection)
+            prepare_to_relay(self._connection)
             self._mongod = before or self._delivery.mongod
         return self._connection, self._installation

@@ -5,16 +5,17 @@ read models, so no batch ever writes to a shadow that is no more. In which shape
 see projector/shapes.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import class_row, dict_row
 
+from projector.prepared import Prepared
 from projector.shapes import REFUSED, ShapeError, known_shapes, shape_error
 from shared.history import INCARNATION
 from shared.installation import NotMigratedError
@@ -30,14 +31,17 @@ ERROR_LENGTH: Final = 1_000
 TOMBSTONES: Final = -1
 
 # The lock comes in a statement of its own: what is read after it is seen by a snapshot taken under it.
-LOCK_READ_MODELS: Final = "SELECT pg_advisory_xact_lock_shared(%(key)s)"
+LOCK_READ_MODELS: Final = f"SELECT pg_advisory_xact_lock_shared({READ_MODELS_LOCK})"
 
-HELD: Final = f"""
+HELD: Final = Prepared(
+    "held",
+    f"""
     SELECT {INCARNATION} AS incarnation, replay.id, replay.aggregate_type, replay.shadow, replay.state, refused.*
     FROM installation
     LEFT JOIN replays AS replay ON replay.ended_at IS NULL
     LEFT JOIN LATERAL ({REFUSED}) AS refused ON true
-"""
+    """,
+)
 
 AT_WORK: Final = "SELECT {columns} FROM replays WHERE ended_at IS NULL"
 
@@ -134,11 +138,16 @@ def hold_read_models(connection: psycopg.Connection, *, tolerated: tuple[type[Sh
     Raises NotMigratedError when there are no tables, ShapeError when this code must not write documents, unless the
     reason is `tolerated`, and SwapUnfinishedError when a swap has to be finished first.
     """
-    connection.execute(LOCK_READ_MODELS, {"key": READ_MODELS_LOCK})
+    connection.execute(LOCK_READ_MODELS)
     try:
-        row = connection.cursor(row_factory=dict_row).execute(HELD, known_shapes()).fetchone()
+        row = connection.cursor(row_factory=dict_row).execute(HELD.statement, known_shapes()).fetchone()
     except psycopg.errors.UndefinedTable as error:
         raise NotMigratedError from error
+    return held(row, tolerated=tolerated)
+
+
+def held(row: Mapping[str, Any] | None, *, tolerated: tuple[type[ShapeError], ...] = ()) -> Held:
+    """Return what HELD has found; it raises the same."""
     if row is None:
         raise NotMigratedError
     if row["refused_type"]:

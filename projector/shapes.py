@@ -10,9 +10,10 @@ waits, until it replays again.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from projector.projections.registry import PROJECTIONS
+from shared.postgres import plain_array
 from shared.read_models import ReadModel
 
 # A read model for whose documents this code is too old, or too new. To be joined LATERAL; at most one row.
@@ -58,12 +59,12 @@ class ShapeTooNewError(ShapeError):
         )
 
 
-def known_shapes() -> Mapping[str, Any]:
+def known_shapes() -> Mapping[str, str]:
     """Return the parameters of REFUSED: what this code makes of each aggregate type."""
     read_models = [projection.read_model for projection in PROJECTIONS.values()]
     return {
-        "types": [read_model.aggregate_type for read_model in read_models],
-        "shapes": [read_model.shape for read_model in read_models],
+        "types": plain_array(read_model.aggregate_type for read_model in read_models),
+        "shapes": plain_array(read_model.shape for read_model in read_models),
     }
 
 

@@ -62,7 +62,7 @@ def to_json(value: Any) -> str:
 
 
 def plain_array(values: Iterable[int | str]) -> str:
-    """Return numbers, or words of which none needs quotes, as an array's text: a fifth of what the driver takes."""
+    """Return numbers, or words that have the quotes they need, as an array's text: a fifth of what the driver takes."""
     return f"{{{','.join(map(str, values))}}}"
 
 

@@ -18,7 +18,6 @@ from benchmarks.speed.load import Request
 from benchmarks.speed.ratio import interleaved
 from benchmarks.speed.servers import Servers, Store
 from benchmarks.speed.writing import new_item
-from projector import outbox
 
 SETTLED: Final = 1_000_000
 CLAIMED: Final = 20_000
@@ -40,7 +39,7 @@ def _claim_rate(connection: psycopg.Connection, last: list[int]) -> float:
     begun, claimed = time.perf_counter(), 0
     while claimed < CLAIMED:
         with connection.transaction():
-            messages = outbox.claim(connection, after=last[0], limit=work.BATCH)
+            messages = bloat.claim(connection, after=last[0], limit=work.BATCH)
         claimed += len(messages)
         last[0] = messages[-1].id
     return CLAIMED / (time.perf_counter() - begun)

@@ -1,5 +1,6 @@
 """Where actors stop: before each statement to PostgreSQL and each command to MongoDB, told in a few words."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ from psycopg import sql
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from projector import backlog, failures, lanes, outbox, replays, suspects
+from projector.batch import PREPARED
 from shared.outbox import append
 from tests.model.stage import stop_before
 
@@ -23,7 +25,7 @@ MEANINGS: Final = {
     suspects.LOWEST: "looks for suspects",
     suspects.RECORD: "counts an attempt",
     replays.LOCK_READ_MODELS: "holds the read models",
-    replays.HELD: "looks whose they are, and for a replay",
+    replays.HELD.statement: "looks whose they are, and for a replay",
     replays.ADVANCE: "records how far it has copied",
     replays.TOUCH: "says that it is at work",
     replays.AT_WORK: "looks for a replay",
@@ -31,23 +33,28 @@ MEANINGS: Final = {
     replays.TRY_TURN: "takes its turn",
     replays.END_TURN: "ends its turn",
     replays.MOVE: "records the replay's state",
-    outbox.CLAIM: "claims",
-    outbox.CLAIM_AWAITED: "claims what clients wait for",
-    outbox.CLAIM_ONE: "claims one message",
+    outbox.CLAIM.statement: "claims",
+    outbox.CLAIM_AWAITED.statement: "claims what clients wait for",
+    outbox.CLAIM_ONE.statement: "claims one message",
     lanes.ADVANCE: "says that the lane is alive",
-    outbox.SETTLE: "settles",
+    outbox.SETTLE.statement: "settles",
     outbox.KEEP: "keeps what is not finished",
     outbox.NOTIFY: "tells who waits for dead letters",
     backlog.IN_FLIGHT: "looks for messages on their way",
     backlog.UNSETTLED: "looks for messages that are left",
     backlog.FAILED_FOR_GOOD: "looks for dead letters",
     lanes.SETTLED_TIME: "looks up to when all is settled",
-    failures.CLAIM_DUE: "claims what failed",
-    failures.CLAIM_ONE: "claims one that failed",
+    failures.CLAIM_DUE.statement: "claims what failed",
+    failures.CLAIM_ONE_FAILED.statement: "claims one that failed",
     failures.FAIL: "records the failures",
     failures.GO_ON: "keeps what is not finished in one table",
     append.APPEND_ALL: "appends messages",
 }
+
+
+# What is sent together with others, by its name in the session.
+_EXECUTED: Final = re.compile(r"EXECUTE (\w+)")
+_MEANINGS_BY_NAME: Final = {prepared.name: MEANINGS[prepared.statement] for prepared in PREPARED}
 
 
 class PausingCursor(psycopg.Cursor[Any]):
@@ -55,8 +62,9 @@ class PausingCursor(psycopg.Cursor[Any]):
 
     def execute(self, query: Any, *arguments: Any, **keywords: Any) -> Any:
         """Wait, then execute."""
-        if not str(query).startswith("SET "):
-            stop_before(_in_short(query))
+        told = _in_short(query)
+        if not told.startswith("SET "):
+            stop_before(told)
         return super().execute(query, *arguments, **keywords)
 
     def executemany(self, query: Any, *arguments: Any, **keywords: Any) -> None:
@@ -96,6 +104,8 @@ def _in_short(query: Any) -> str:
         return known
     text = query.as_string(None) if isinstance(query, sql.Composable) else query
     words = " ".join((text.decode() if isinstance(text, bytes) else text).split())
+    if executed := _EXECUTED.findall(words):
+        return ", ".join(_MEANINGS_BY_NAME[name] for name in executed)
     return words if len(words) <= LENGTH else f"{words[:LENGTH]} ..."
 
 

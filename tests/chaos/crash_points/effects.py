@@ -26,6 +26,8 @@ _WRITES: Final = re.compile(r"(?<!FOR )(?<!KEY )\b(?:INSERT INTO|DELETE FROM|UPD
 _CALLS: Final = re.compile(r"\b(?:pg_\w*advisory\w+|pg_notify|set_config)\b")
 _READS: Final = re.compile(r"\bFROM\s+(\w+)")
 _LOCKS: Final = re.compile(r"\bFOR (?:NO KEY )?(?:UPDATE|SHARE)\b")
+# Several commands that are sent at once.
+_TOGETHER: Final = re.compile(r"\b(?:BEGIN|COMMIT|EXECUTE \w+)")
 _BEGINNING: Final = re.compile(r"\w+(?: \w+)?")
 _INNERMOST: Final = re.compile(r"\([^()]*\)")
 _SHADOW: Final = re.compile(r"_shadow_[0-9a-f]+")
@@ -82,6 +84,10 @@ def install(watcher: Watcher) -> None:
 def of_statement(statement: object) -> str:
     """Return what a statement does, in a few words: what it writes, else whom it calls, else what it reads."""
     text = " ".join((statement.decode() if isinstance(statement, bytes) else str(statement)).split())
+    if " PREPARE " in text:
+        return "PREPARE"
+    if together := _TOGETHER.findall(text):
+        return ", ".join(together)
     if writes := _WRITES.search(text):
         return writes[0]
     if calls := _CALLS.search(text):

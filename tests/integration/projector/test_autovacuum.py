@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from projector import lanes
-from projector import outbox as outbox_sql
+from projector.outbox import CLAIM
 from tests.fixtures.relays import Outbox
 from tests.fixtures.waiting import wait_until
 from tests.integration.projector.conftest import OwnServers, migrate
@@ -35,8 +35,7 @@ def test_some_thousand_settled_messages_are_vacuumed_however_large_the_backlog(h
     Outbox(hasty).bulk(BACKLOG)
     hasty.execute("ANALYZE outbox")  # so that the server knows how large the table is, and what a fifth of it were
 
-    outbox_sql.prepare(hasty)
-    outbox_sql.claim(hasty, after=0, limit=SETTLED)
+    hasty.execute(CLAIM.statement, {"after": 0, "limit": SETTLED})
 
     def is_vacuumed() -> bool:
         hasty.execute("SELECT pg_stat_force_next_flush()")

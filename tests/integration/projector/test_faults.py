@@ -199,7 +199,9 @@ def test_a_second_signal_ends_a_drain_at_once(
         projector.process.send_signal(signal.SIGTERM)
         wait_until(lambda: projector.events("projector.draining"), "it drains")
         assert projector.end(signal.SIGTERM) == -signal.SIGTERM
-    assert len(outbox.ids()) == 1
+        assert len(outbox.ids()) == 1
+    wait_until(lambda: outbox.ids() == [], "the server has done what it was sent")
+    assert stored(settings)
 
 
 def test_an_idle_projector_with_a_long_poll_interval_stops_at_once(
@@ -246,7 +248,7 @@ def test_an_error_of_ours_in_a_lane_ends_the_process_with_1_and_a_traceback(
     def break_off(*_: object, **__: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("projector.outbox.claim", break_off)
+    monkeypatch.setattr("projector.batch.Batch.claim", break_off)
 
     assert projector.run() is False
     assert signals.stop.is_set()

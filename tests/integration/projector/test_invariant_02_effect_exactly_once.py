@@ -192,6 +192,7 @@ def test_messages_that_were_written_but_not_settled_come_again(
     make_relay: Callable[..., Relay], outbox: Outbox, postgres: psycopg.Connection, read_models: Database[Document]
 ) -> None:
     relay = make_relay()
+    relay.run_once()
     outbox.user(1)
     postgres.execute("ALTER TABLE outbox_failures RENAME TO away")
     with pytest.raises(psycopg.errors.UndefinedTable):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from psycopg.rows import args_row
 from pymongo.database import Database
 
 from projector import deadline as deadline_module
@@ -158,4 +159,5 @@ def test_every_write_is_bounded_on_the_server(
 
 def _claimed(outbox: Outbox) -> list[OutboxMessage]:
     outbox_sql.prepare(outbox.connection)
-    return outbox_sql.claim(outbox.connection, after=0, limit=10)
+    cursor = outbox.connection.cursor(row_factory=args_row(OutboxMessage))
+    return cursor.execute(outbox_sql.CLAIM.statement, {"after": 0, "limit": 10}).fetchall()

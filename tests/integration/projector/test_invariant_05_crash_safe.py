@@ -1,8 +1,8 @@
 """Invariant 5: crash-safe without leases. A killed projector's rows unlock by themselves, and nothing is lost."""
 
 import signal
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg
@@ -22,6 +22,29 @@ from tests.fixtures.relays import Outbox, Watched, drain
 from tests.fixtures.waiting import wait_until
 from tests.integration.projector.conftest import ProjectorProcess
 
+SETTLING = """
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'EXECUTE settle%'
+"""
+
+
+@contextmanager
+def killed_while_it_settles(
+    projector: ProjectorProcess, settings: ProjectorSettings, outbox: Outbox, read_models: Database[Document]
+) -> Iterator[psycopg.Connection]:
+    """Yield when a projector was killed whose settlement waits in the server, for this transaction to end."""
+    projector.wait_ready()
+    with psycopg.connect(settings.database_url.get_secret_value()) as blocker:
+        # Settling touches this table, claiming new messages does not.
+        blocker.execute("LOCK TABLE outbox_failures IN ACCESS EXCLUSIVE MODE")
+        with outbox.connection.transaction():  # in one batch
+            outbox.user(1)
+            outbox.item(1)
+        settling = f"SELECT count(*) {SETTLING}"
+        wait_until(lambda: outbox.connection.execute(settling).fetchone() == (1,), "its settlement waits")
+        projector.end(signal.SIGKILL)
+        yield blocker
+
 
 def test_a_projector_killed_between_write_and_settle_loses_nothing(
     start_projector: Callable[..., ProjectorProcess],
@@ -30,15 +53,9 @@ def test_a_projector_killed_between_write_and_settle_loses_nothing(
     relay: Relay,
     read_models: Database[Document],
 ) -> None:
-    projector = start_projector()
-    projector.wait_ready()
-    with psycopg.connect(settings.database_url.get_secret_value()) as blocker:
-        # Settling touches this table, claiming does not.
-        blocker.execute("LOCK TABLE outbox_failures IN ACCESS EXCLUSIVE MODE")
-        outbox.user(1)
-        outbox.item(1)
-        wait_until(lambda: read_models["items_read"].count_documents({}), "the batch is written")
-        projector.end(signal.SIGKILL)
+    with killed_while_it_settles(start_projector(), settings, outbox, read_models) as blocker:
+        # The settlement that was on its way does not arrive.
+        blocker.execute(f"SELECT pg_terminate_backend(pid) {SETTLING}")
     assert len(outbox.ids()) == 2
 
     settled = 0
@@ -146,7 +163,20 @@ def test_the_sessions_time_outs_lie_above_the_deadline(settings: ProjectorSettin
         assert connection.execute(f"SHOW {name}").fetchone() == ("12s",)
 
 
-@pytest.mark.parametrize("outcome", ["failed", "unfinished", "settled"])
+def test_a_settlement_that_was_sent_is_done_although_its_projector_was_killed(
+    start_projector: Callable[..., ProjectorProcess],
+    settings: ProjectorSettings,
+    outbox: Outbox,
+    read_models: Database[Document],
+) -> None:
+    with killed_while_it_settles(start_projector(), settings, outbox, read_models):
+        assert len(outbox.ids()) == 2
+
+    wait_until(lambda: outbox.ids() == [], "the server has settled them")
+    assert read_models["users_read"].count_documents({}) == read_models["items_read"].count_documents({}) == 1
+
+
+@pytest.mark.parametrize("outcome", ["failed", "unfinished"])
 def test_the_server_ends_a_batch_that_stands_still_after_it_was_recorded(
     outcome: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -162,21 +192,20 @@ def test_the_server_ends_a_batch_that_stands_still_after_it_was_recorded(
     if outcome == "failed":
         outbox.append("user", 1, 2, "exploded", {})
     else:
-        outbox.user(1, 2) if outcome == "unfinished" else outbox.item(1, 2)
+        outbox.user(1, 2)
     sessions = (
         "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()"
     )
 
-    settle = outbox_module.settle
+    record = outbox_module.record_exceptions
 
     def stand_still(*arguments: Any) -> Any:
-        recorded = settle(*arguments)
+        record(*arguments)
         assert postgres.execute(sessions).fetchone() == (1,)
         wait_until(lambda: postgres.execute(sessions).fetchone() == (0,), "the server has ended the transaction")
-        return recorded
 
     with monkeypatch.context() as slow:
-        slow.setattr(outbox_module, "settle", stand_still)
+        slow.setattr(outbox_module, "record_exceptions", stand_still)
         with pytest.raises(TRANSIENT):
             relay.run_once()
     assert len(outbox.ids()) == 1

@@ -8,7 +8,8 @@ import psycopg
 import pytest
 from pymongo.database import Database
 
-from projector import outbox as outbox_sql
+from projector.batch import Batch
+from projector.outbox import Recorded
 from projector.relay import BatchCounts, Relay
 from shared.mongo import Document
 from tests.fixtures.relays import Outbox, Watched, drain
@@ -95,9 +96,9 @@ def test_a_failure_that_is_tried_again_while_a_newer_version_settles_does_not_st
     newer.run_once()
     poison(outbox, 7, 1)
     assert retrying.run_once().failed == 1
-    settle, settling = outbox_sql.settle, list[Future[BatchCounts]]()
+    settle, settling = Batch.settle, list[Future[BatchCounts]]()
 
-    def settle_after_the_newer(*arguments: Any) -> outbox_sql.Recorded:
+    def settle_after_the_newer(*arguments: Any) -> Recorded:
         if not settling:
             outbox.item(7, 2)
             settling.append(pool.submit(newer.run_once))
@@ -106,7 +107,7 @@ def test_a_failure_that_is_tried_again_while_a_newer_version_settles_does_not_st
             )
         return settle(*arguments)
 
-    monkeypatch.setattr(outbox_sql, "settle", settle_after_the_newer)
+    monkeypatch.setattr(Batch, "settle", settle_after_the_newer)
     with ThreadPoolExecutor(1) as pool:
         assert retrying.run_once().failed == 1
         assert settling[0].result().settled == 1
