@@ -5,7 +5,6 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -26,12 +25,11 @@ from api.metrics import ApiMetrics
 from api.middleware import REQUEST_ID, RequestContextMiddleware, UnexpectedErrorMiddleware
 from api.openapi import DESCRIPTION, complete_openapi
 from api.point_reads import PointReads
-from api.pool import BoundedPool, give_back_without_transaction, replace_stale_connections
+from api.pool import Pool
 from api.problems import install_problems
 from api.settings import ApiSettings
 from api.tags import routes as tags
 from api.users import routes as users
-from shared.engine import create_engine
 from shared.mongo import async_read_model_database, create_async_client
 from shared.own_names import OwnNamesOnly
 from shared.read_models import READ_MODELS
@@ -50,31 +48,28 @@ def create_app(settings: ApiSettings, tracing: Tracing | None = None) -> FastAPI
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         client = create_async_client(settings, name, timeoutMS=int(settings.read_timeout_seconds * 1000))
-        engine = create_engine(
+        pool = Pool(
             settings,
             name,
-            pool_class=BoundedPool,
-            pool_size=settings.database_pool_size,
-            pool_timeout=settings.database_pool_timeout_seconds,
+            size=settings.database_pool_size,
+            timeout=settings.database_pool_timeout_seconds,
             statement_timeout=int(settings.statement_timeout_seconds * 1000),
             idle_in_transaction_session_timeout=int(settings.statement_timeout_seconds * 1000),
             # Every statement finds its rows by an index. A plan kept from the time when a table was empty would not.
             enable_seqscan="off",
         )
-        replace_stale_connections(engine)
-        give_back_without_transaction(engine)
-        metrics.watch_pool(cast("BoundedPool", engine.pool))
+        metrics.watch_pool(pool)
         read_models = async_read_model_database(client, settings)
-        provenance = Provenance(engine, read_models)
+        provenance = Provenance(pool, read_models)
         app.state.services = Services(
             settings,
-            engine,
+            pool,
             read_models,
             {read_model.name: PointReads(read_models[read_model.name]) for read_model in READ_MODELS},
             provenance,
             settlements,
             waker,
-            Freshness(engine, settlements, waker, metrics),
+            Freshness(pool, settlements, waker, metrics),
             metrics,
         )
         parts = [
@@ -84,7 +79,7 @@ def create_app(settings: ApiSettings, tracing: Tracing | None = None) -> FastAPI
         for part in parts:
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
-        await engine.dispose()
+        await pool.close()
         await client.close()
 
     app = FastAPI(

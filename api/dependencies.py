@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.consistency.answer import Consistency
 from api.consistency.freshness import Freshness, LookUp
@@ -23,6 +22,7 @@ from api.idempotency.header import request_key_of
 from api.idempotency.request_key import RequestKey
 from api.metrics import ApiMetrics
 from api.point_reads import PointReads
+from api.pool import Pool
 from api.preconditions import expected_of
 from api.reads import Reads
 from api.settings import ApiSettings
@@ -35,7 +35,7 @@ class Services:
     """What the process holds open for its requests."""
 
     settings: ApiSettings
-    engine: AsyncEngine
+    pool: Pool
     read_models: AsyncDatabase[Document]
     point_reads: Mapping[str, PointReads]
     provenance: Provenance
@@ -108,7 +108,7 @@ async def consistency_of(request: Request, prefer: PreferHeader = None) -> Consi
 async def unit_of_work_of(request: Request, consistency: Annotated[Consistency, Depends(consistency_of)]) -> UnitOfWork:
     """Return a unit of work that is not begun. Its message is awaited when the client waits."""
     return UnitOfWork(
-        services_of(request).engine,
+        services_of(request).pool,
         awaited=consistency.preference.waits,
         trace_context=request.scope["trace_context"],
         on_commit=deadline_of(request).lift,

@@ -79,6 +79,13 @@ class OutcomeUnknownError(DomainError):
         )
 
 
+class OverloadedError(DomainError):
+    """Too many wait for a connection, or they have waited too long."""
+
+    def __init__(self) -> None:
+        super().__init__("The service is overloaded: every database connection is busy")
+
+
 class DeadlineError(DomainError):
     """There was not time enough for all that the request needs. A command was rolled back."""
 

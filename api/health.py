@@ -10,7 +10,6 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import text
 
 from api.dependencies import Services, services_of
 from shared.mongo import META
@@ -98,8 +97,8 @@ def metrics(request: Request) -> Response:
 
 
 async def _ask(services: Services) -> None:
-    async with services.engine.connect() as connection:
-        await connection.execute(text(HAS_TABLES))
+    async with services.pool.connection(autocommit=True) as connection:
+        await connection.execute(HAS_TABLES)
 
 
 async def _read(services: Services) -> None:

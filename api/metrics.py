@@ -13,7 +13,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from api.pool import BoundedPool
+from api.pool import Pool
 from shared.look import PATIENCE_SECONDS, Look
 from shared.metrics import SECONDS, create_registry, lag, store_up
 from shared.outbox.lookup import OLDEST_AGE
@@ -57,11 +57,11 @@ class ApiMetrics:
             for metric in (self._waiters, self._wait_seconds, self._timeouts):
                 metric.labels(kind)
 
-    def watch_pool(self, pool: BoundedPool) -> None:
+    def watch_pool(self, pool: Pool) -> None:
         """Show how the pool of PostgreSQL connections is used."""
         gauges = (
-            ("limit_connections", "PostgreSQL connections that commands may have at once", pool.size),
-            ("busy_connections", "PostgreSQL connections that commands have now", pool.checkedout),
+            ("limit_connections", "PostgreSQL connections that commands may have at once", lambda: pool.size),
+            ("busy_connections", "PostgreSQL connections that commands have now", lambda: pool.busy),
             ("waiting_requests", "Commands that wait for a PostgreSQL connection", lambda: pool.waiting),
         )
         for suffix, help_text, read in gauges:

@@ -9,8 +9,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from pymongo.errors import PyMongoError
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.routing import Match
@@ -26,6 +24,7 @@ from api.errors import (
     NewerResultError,
     NotFoundError,
     OutcomeUnknownError,
+    OverloadedError,
     PreconditionFailedError,
     ProjectionFailedError,
     ProjectionPendingError,
@@ -59,6 +58,7 @@ DOMAIN_STATUS: Final[Mapping[type[DomainError], tuple[int, str]]] = {
     CursorError: (400, "bad-cursor"),
     QueryConflictError: (422, "invalid-request"),
     OutcomeUnknownError: (503, "outcome-unknown"),
+    OverloadedError: (503, "overloaded"),
     DeadlineError: (503, "deadline"),
     TokenError: (400, "bad-token"),
     ProjectionPendingError: (503, "projection-pending"),
@@ -132,9 +132,10 @@ def install_problems(app: FastAPI) -> None:
     app.exception_handler(DomainError)(_domain)
     app.exception_handler(RequestValidationError)(_validation)
     app.exception_handler(HTTPException)(_http)
-    for unavailable in (PyMongoError, psycopg.Error):
+    app.add_exception_handler(PyMongoError, _store_away)
+    app.add_exception_handler(psycopg.Error, unexpected)
+    for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _store_away)
-    app.add_exception_handler(SQLAlchemyError, _sqlalchemy)
     app.add_exception_handler(Exception, unexpected)
 
 
@@ -176,16 +177,6 @@ def _allowed_methods(request: Request) -> list[str]:
         return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
     return [method for method in METHODS if answers(method)]
-
-
-def _sqlalchemy(request: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, PoolTimeoutError):
-        detail = "The service is overloaded: every database connection is busy"
-        return problem_response(request, 503, "overloaded", detail, headers={"Retry-After": RETRY_AFTER_SECONDS})
-    original = error.orig if isinstance(error, DBAPIError) else None
-    if isinstance(original, UNAVAILABLE):
-        return _store_away(request, original)
-    return unexpected(request, error)
 
 
 def _store_away(request: Request, error: Exception) -> JSONResponse:

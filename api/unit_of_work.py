@@ -13,12 +13,12 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+import psycopg
 
 from api.errors import OutcomeUnknownError
 from api.idempotency import repository as idempotency
 from api.idempotency.request_key import RequestKey
+from api.pool import Pool
 from shared.events.event import Event
 from shared.outbox.append import append
 from shared.outbox.lookup import AsOf
@@ -46,19 +46,19 @@ class UnitOfWork:
 
     def __init__(
         self,
-        engine: AsyncEngine,
+        pool: Pool,
         *,
         awaited: bool,
         trace_context: Mapping[str, str] | None,
         on_commit: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_commit` is called in the moment in which the commit returns."""
-        self._engine = engine
+        self._lent = pool.connection()
         self._on_commit = on_commit
         self._begun = 0.0
         self._awaited = awaited
         self._trace_context = trace_context
-        self._connection: AsyncConnection | None = None
+        self._connection: psycopg.AsyncConnection | None = None
         self._request_key: RequestKey | None = None
 
     def done_once(self, request_key: RequestKey | None) -> Self:
@@ -66,18 +66,16 @@ class UnitOfWork:
         self._request_key = request_key
         return self
 
-    async def __aenter__(self) -> AsyncConnection:
+    async def __aenter__(self) -> psycopg.AsyncConnection:
         self._begun = time.monotonic()
-        self._connection = await self._engine.connect()
+        self._connection = await self._lent.__aenter__()
         return self._connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Closing rolls back what was not committed.
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
+        self._connection = None
+        await self._lent.__aexit__(kind, error, trace)
 
     async def earlier(self) -> Committed | None:
         """Return what this request came to when it was done before, else None: then nobody does it meanwhile.
@@ -109,7 +107,8 @@ class UnitOfWork:
             await idempotency.store(self._connection, self._request_key, event, message_id)
         try:
             await self._connection.commit()
-        except (DBAPIError, asyncio.CancelledError) as error:
+        except (psycopg.Error, asyncio.CancelledError) as error:
+            await self._connection.close()
             raise OutcomeUnknownError from error
         self._on_commit()
         return Committed(event, message_id, history, self._begun, time.monotonic() - self._begun)
@@ -120,7 +119,7 @@ def refusing(constraint: str, refusal: Exception) -> Iterator[None]:
     """Raise `refusal` in place of the server's complaint that `constraint` is violated."""
     try:
         yield
-    except IntegrityError as error:
-        if getattr(getattr(error.orig, "diag", None), "constraint_name", None) == constraint:
+    except psycopg.IntegrityError as error:
+        if error.diag.constraint_name == constraint:
             raise refusal from error
         raise

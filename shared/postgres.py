@@ -89,10 +89,12 @@ def connect(
     )
 
 
-async def connect_async(settings: Settings, application_name: str, **session: str | int) -> psycopg.AsyncConnection:
-    """Open one asynchronous connection in autocommit mode, for LISTEN and NOTIFY."""
+async def connect_async(
+    settings: Settings, application_name: str, *, autocommit: bool = True, **session: str | int
+) -> psycopg.AsyncConnection:
+    """Open one asynchronous connection. `session` holds server settings, times in milliseconds."""
     return await psycopg.AsyncConnection.connect(
         settings.database_url.get_secret_value(),
-        autocommit=True,
+        autocommit=autocommit,
         **connection_arguments(settings, application_name, session),
     )

@@ -2,16 +2,17 @@
 
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self, cast
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from psycopg.rows import args_row
 
 from api.consistency.settlements import CHECK_SECONDS, Settlements
 from api.consistency.token import Token
 from api.consistency.waker import Waker
 from api.errors import ProjectionFailedError, ProjectionPendingError, TokenError
 from api.metrics import ApiMetrics
+from api.pool import Pool
 from shared.mongo_time import MongoTime
 from shared.outbox.lookup import LOOK_UP, MAKE_AWAITED, AsOf
 
@@ -29,6 +30,19 @@ class LookUp:
     operation_time: int | None
     cluster_time: bytes | None
 
+    @classmethod
+    def of_row(
+        cls,
+        history: UUID,
+        incarnation: UUID,
+        handshake: int,
+        state: str,
+        operation_time: int | None,
+        cluster_time: bytes | None,
+    ) -> Self:
+        """Return it from the row of LOOK_UP."""
+        return cls(history, AsOf(incarnation, handshake), state, operation_time, cluster_time)
+
     @property
     def time(self) -> MongoTime | None:
         """MongoDB's time after the last settled batches."""
@@ -42,13 +56,13 @@ class Freshness:
 
     def __init__(
         self,
-        engine: AsyncEngine,
+        pool: Pool,
         settlements: Settlements,
         waker: Waker,
         metrics: ApiMetrics,
     ) -> None:
         self._metrics = metrics
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._pool = pool
         self._settlements = settlements
         self._waker = waker
 
@@ -91,12 +105,11 @@ class Freshness:
     async def _look_up(self, token: Token) -> LookUp:
         """Return what became of the message; a pending one is made awaited."""
         parameters = {"id": token.message_id}
-        async with self._engine.connect() as connection:
-            row = (await connection.exec_driver_sql(LOOK_UP, parameters)).one()
-            as_of = AsOf(row.incarnation, row.handshake)
-            found = LookUp(row.history, as_of, row.state, row.operation_time, row.cluster_time)
+        async with self._pool.connection(autocommit=True) as connection:
+            cursor = await connection.cursor(row_factory=args_row(LookUp.of_row)).execute(LOOK_UP, parameters)
+            found = cast("LookUp", await cursor.fetchone())
             if found.history != token.history:
                 raise TokenError("it belongs to another installation, or to what it was before it was restored")
             if found.state == "pending":
-                await connection.exec_driver_sql(MAKE_AWAITED, parameters)
+                await connection.execute(MAKE_AWAITED, parameters)
         return found

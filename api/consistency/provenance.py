@@ -6,14 +6,17 @@ server goes on, as when a dump is restored into it: so the mark is read again ea
 """
 
 import asyncio
+from typing import cast
 from uuid import UUID
 
+import psycopg
+from psycopg.rows import class_row
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.errors import OverloadedError
+from api.pool import Pool
 from shared.installation import MARK, MARK_MILLISECONDS, MARK_OPTIONS, READ_INSTALLATION, REMEDY, Installation
 from shared.mongo import META, Document
 from shared.outbox.lookup import AsOf
@@ -22,8 +25,8 @@ from shared.outbox.lookup import AsOf
 class Provenance:
     """Knows for which incarnation of the write model it has seen that the read models are those made from it."""
 
-    def __init__(self, engine: AsyncEngine, database: AsyncDatabase[Document]) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+    def __init__(self, pool: Pool, database: AsyncDatabase[Document]) -> None:
+        self._pool = pool
         self._marks = database[META]
         self._primarys_marks = database.get_collection(META, **MARK_OPTIONS)
         self._one_looks = asyncio.Lock()
@@ -47,7 +50,7 @@ class Provenance:
         """Return the same, and False when a server cannot be asked."""
         try:
             return await self.holds(as_of)
-        except (PyMongoError, SQLAlchemyError):
+        except (PyMongoError, psycopg.Error, OverloadedError):
             return False
 
     async def refusal(self) -> str | None:
@@ -91,6 +94,6 @@ class Provenance:
                 return None, f"{refusal}: {REMEDY}"
 
     async def _installation(self) -> Installation:
-        async with self._engine.connect() as connection:
-            row = (await connection.exec_driver_sql(READ_INSTALLATION)).one()
-        return Installation(**row._mapping)  # noqa: SLF001 - a public name, underscored to leave room for columns
+        async with self._pool.connection(autocommit=True) as connection:
+            cursor = await connection.cursor(row_factory=class_row(Installation)).execute(READ_INSTALLATION)
+            return cast("Installation", await cursor.fetchone())

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row, scalar_row
 
 from api.errors import NotFoundError
 from api.unit_of_work import refusing
@@ -70,7 +71,8 @@ REMOVE_TAGS: Final = "DELETE FROM item_tags WHERE item_id = %(item_id)s"
 
 async def owner(connection: AsyncConnection, user_id: int) -> User:
     """Return the user who owns an item, or shall own it. Raises NotFoundError."""
-    found = (await connection.exec_driver_sql(OWNER, {"id": user_id})).mappings().one_or_none()
+    cursor = await connection.cursor(row_factory=dict_row).execute(OWNER, {"id": user_id})
+    found = await cursor.fetchone()
     if found is None:
         raise NotFoundError("Owner", user_id)
     return User(**found)
@@ -80,38 +82,40 @@ async def add_item(connection: AsyncConnection, item: Item) -> User:
     """Write a new item; the server's id and times are on it afterwards. Returns its owner. Raises NotFoundError."""
     not_found = NotFoundError("Owner", item.owner_id)
     with refusing(OWNER_CONSTRAINT, not_found):
-        found = (await connection.exec_driver_sql(ADD_ITEM, item.columns())).mappings().one_or_none()
+        found = await (await connection.execute(ADD_ITEM, item.columns())).fetchone()
     if found is None:
         raise not_found
-    item.id, item.created_at, item.updated_at = found["id"], found["created_at"], found["updated_at"]
-    return User(id=item.owner_id, name=found["name"], email=found["email"], version=found["version"])
+    item.id, item.created_at, item.updated_at, name, email, version = found
+    return User(id=item.owner_id, name=name, email=email, version=version)
 
 
 async def locked_item(connection: AsyncConnection, item_id: int) -> tuple[Item, datetime]:
     """Return the item, locked until the transaction ends, and the database's time. Raises NotFoundError."""
-    found = (await connection.exec_driver_sql(LOCK_ITEM, {"id": item_id})).mappings().one_or_none()
+    cursor = await connection.cursor(row_factory=dict_row).execute(LOCK_ITEM, {"id": item_id})
+    found = await cursor.fetchone()
     if found is None:
         raise NotFoundError("Item", item_id)
-    columns = dict(found)
-    now: datetime = columns.pop("now")
-    return Item(**columns), now
+    now: datetime = found.pop("now")
+    return Item(**found), now
 
 
 async def update_item(connection: AsyncConnection, item: Item) -> None:
     """Write an item that is locked. Raises NotFoundError for the owner."""
     with refusing(OWNER_CONSTRAINT, NotFoundError("Owner", item.owner_id)):
-        await connection.exec_driver_sql(UPDATE_ITEM, item.columns())
+        await connection.execute(UPDATE_ITEM, item.columns())
 
 
 async def delete_item(connection: AsyncConnection, item_id: int) -> datetime:
     """Delete an item that is locked, with its tags, and return when."""
-    deleted_at: datetime = (await connection.exec_driver_sql(DELETE_ITEM, {"id": item_id})).scalar_one()
+    cursor = await connection.execute(DELETE_ITEM, {"id": item_id})
+    (deleted_at,) = cast("tuple[datetime]", await cursor.fetchone())
     return deleted_at
 
 
 async def tags_of(connection: AsyncConnection, item_id: int) -> list[str]:
     """Return the item's tags in their order."""
-    return list((await connection.exec_driver_sql(TAGS_OF, {"item_id": item_id})).scalars())
+    cursor = await connection.cursor(row_factory=scalar_row).execute(TAGS_OF, {"item_id": item_id})
+    return await cursor.fetchall()
 
 
 async def add_tags(connection: AsyncConnection, item_id: int, tags: Sequence[str]) -> None:
@@ -119,10 +123,10 @@ async def add_tags(connection: AsyncConnection, item_id: int, tags: Sequence[str
     left = len(tags)
     while left:
         # The next statement sees the tags that somebody else just made.
-        left -= (await connection.exec_driver_sql(ADD_TAGS, {"item_id": item_id, "tags": list(tags)})).rowcount
+        left -= (await connection.execute(ADD_TAGS, {"item_id": item_id, "tags": list(tags)})).rowcount
 
 
 async def replace_tags(connection: AsyncConnection, item_id: int, tags: Sequence[str]) -> None:
     """Put exactly `tags` on the item, in this order."""
-    await connection.exec_driver_sql(REMOVE_TAGS, {"item_id": item_id})
+    await connection.execute(REMOVE_TAGS, {"item_id": item_id})
     await add_tags(connection, item_id, tags)

@@ -1,9 +1,10 @@
 """All SQL on users. It is spelled, as that on items is."""
 
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row
 
 from api.errors import EmailTakenError, NotFoundError, UserOwnsItemsError
 from api.unit_of_work import refusing
@@ -33,28 +34,29 @@ DELETE_USER: Final = "DELETE FROM users WHERE id = %(id)s RETURNING clock_timest
 async def add_user(connection: AsyncConnection, user: User) -> None:
     """Write a new user; the server's id and times are on it afterwards. Raises EmailTakenError."""
     with refusing(EMAIL_CONSTRAINT, EmailTakenError(user.email)):
-        found = (await connection.exec_driver_sql(ADD_USER, user.columns())).mappings().one()
-    user.id, user.created_at, user.updated_at = found["id"], found["created_at"], found["updated_at"]
+        cursor = await connection.execute(ADD_USER, user.columns())
+    user.id, user.created_at, user.updated_at = cast("tuple[int, datetime, datetime]", await cursor.fetchone())
 
 
 async def locked_user(connection: AsyncConnection, user_id: int) -> tuple[User, datetime]:
     """Return the user, locked until the transaction ends, and the database's time. Raises NotFoundError."""
-    found = (await connection.exec_driver_sql(LOCK_USER, {"id": user_id})).mappings().one_or_none()
+    cursor = await connection.cursor(row_factory=dict_row).execute(LOCK_USER, {"id": user_id})
+    found = await cursor.fetchone()
     if found is None:
         raise NotFoundError("User", user_id)
-    columns = dict(found)
-    now: datetime = columns.pop("now")
-    return User(**columns), now
+    now: datetime = found.pop("now")
+    return User(**found), now
 
 
 async def update_user(connection: AsyncConnection, user: User) -> None:
     """Write a user who is locked. Raises EmailTakenError."""
     with refusing(EMAIL_CONSTRAINT, EmailTakenError(user.email)):
-        await connection.exec_driver_sql(UPDATE_USER, user.columns())
+        await connection.execute(UPDATE_USER, user.columns())
 
 
 async def delete_user(connection: AsyncConnection, user_id: int) -> datetime:
     """Delete a user who is locked, and return when. Raises UserOwnsItemsError."""
     with refusing(OWNER_CONSTRAINT, UserOwnsItemsError(user_id)):
-        deleted_at: datetime = (await connection.exec_driver_sql(DELETE_USER, {"id": user_id})).scalar_one()
+        cursor = await connection.execute(DELETE_USER, {"id": user_id})
+    (deleted_at,) = cast("tuple[datetime]", await cursor.fetchone())
     return deleted_at

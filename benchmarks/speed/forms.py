@@ -1,30 +1,29 @@
 """The command of POST /items as the product writes it, beside other forms of it, without HTTP and a projector."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from time import perf_counter
 from typing import Final
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from api.items.commands import create_item
 from api.items.schemas import ItemCreate
+from api.pool import Pool
 from api.unit_of_work import UnitOfWork
 from benchmarks.speed.benchmark import Benchmark, Measure, Scale, Target, ratio
-from benchmarks.speed.rivals.command_forms import FORMS
+from benchmarks.speed.rivals.command_forms import FORMS, Form, Opened
+from benchmarks.speed.rivals.engine import create_engine
 from benchmarks.speed.servers import Servers, Store
 from benchmarks.speed.writing import tags_of, with_an_owner
-from shared.engine import create_engine
 
 WRITERS: Final = 8
 SAID: Final = {"orm": "through the ORM", "core": "in SQLAlchemy's Core", "one": "in one statement"}
 
 
-async def _ours(engine: AsyncEngine, new: ItemCreate) -> None:
-    await create_item(UnitOfWork(engine, awaited=True, trace_context=None), new)
+async def _ours(opened: Opened, new: ItemCreate) -> None:
+    await create_item(UnitOfWork(opened.pool, awaited=True, trace_context=None), new)
 
 
 @contextmanager
@@ -34,30 +33,32 @@ def forms(servers: Servers, scale: Scale, *, other: str) -> Iterator[tuple[Measu
     with servers.store() as store:
         with_an_owner(store)
 
-        def rate(form: Callable[[AsyncEngine, ItemCreate], Awaitable[None]]) -> float:
+        def rate(form: Form) -> float:
             store.postgres.execute("TRUNCATE outbox")
             return asyncio.run(_rate(store, form, numbers, seconds))
 
         yield partial(rate, _ours), partial(rate, FORMS[other])
 
 
-async def _rate(
-    store: Store, form: Callable[[AsyncEngine, ItemCreate], Awaitable[None]], numbers: Iterator[int], seconds: float
-) -> float:
-    engine = create_engine(store.settings, "bench", pool_size=WRITERS, pool_timeout=30, enable_seqscan="off")
+async def _rate(store: Store, form: Form, numbers: Iterator[int], seconds: float) -> float:
+    opened = Opened(
+        create_engine(store.settings, "bench", pool_size=WRITERS, pool_timeout=30, enable_seqscan="off"),
+        Pool(store.settings, "bench", size=WRITERS, timeout=30, enable_seqscan="off"),
+    )
     done = 0
 
     async def write(until: float) -> None:
         nonlocal done
         while perf_counter() < until:
             n = next(numbers)
-            await form(engine, ItemCreate(name=f"item {n}", sell_in=1, quality=2, owner_id=1, tags=tags_of(n)))
+            await form(opened, ItemCreate(name=f"item {n}", sell_in=1, quality=2, owner_id=1, tags=tags_of(n)))
             done += 1
 
     begun = perf_counter()
     await asyncio.gather(*(write(begun + seconds) for _ in range(WRITERS)))
     took = perf_counter() - begun
-    await engine.dispose()
+    await opened.engine.dispose()
+    await opened.pool.close()
     return done / took
 
 

@@ -16,13 +16,13 @@ from psycopg import sql
 from api.consistency.waker import Waker
 from api.items.commands import create_item
 from api.items.schemas import ItemCreate
+from api.pool import Pool
 from api.unit_of_work import UnitOfWork
 from benchmarks.speed import work
 from benchmarks.speed.benchmark import Benchmark, Measure, Report, Result, Scale, Target, of_pairs, ratio
 from benchmarks.speed.ratio import MOST_ROUNDS, Pair
 from benchmarks.speed.servers import Servers, Store
 from benchmarks.speed.writing import tags_of, with_an_owner
-from shared.engine import create_engine
 from shared.outbox.wake import AWAITED, Wake
 from shared.postgres import SETTLED_CHANNEL, WAKE_CHANNEL, connect_async
 
@@ -56,7 +56,7 @@ def committing(servers: Servers, scale: Scale, *, writers: int) -> Iterator[tupl
 
 
 async def _commit_rate(store: Store, writers: int, seconds: float, *, wakes: bool) -> float:
-    engine = create_engine(store.settings, "bench", pool_size=writers, pool_timeout=30)
+    pool = Pool(store.settings, "bench", size=writers, timeout=30)
     waker = Waker(store.settings, "bench waker")
     listener = await connect_async(store.settings, "bench listener")
     await listener.execute(sql.SQL("LISTEN {}").format(sql.Identifier(WAKE_CHANNEL)))
@@ -68,7 +68,7 @@ async def _commit_rate(store: Store, writers: int, seconds: float, *, wakes: boo
         while time.perf_counter() < until:
             n = next(numbers)
             new = ItemCreate(name=f"item {n}", sell_in=1, quality=2, owner_id=1, tags=tags_of(n))
-            done = await create_item(UnitOfWork(engine, awaited=True, trace_context=None), new)
+            done = await create_item(UnitOfWork(pool, awaited=True, trace_context=None), new)
             commits += 1
             if wakes:
                 waker.wake(done.message_id, awaited=True)
@@ -80,7 +80,7 @@ async def _commit_rate(store: Store, writers: int, seconds: float, *, wakes: boo
         task.cancel()
     await asyncio.gather(waking, listening, return_exceptions=True)
     await listener.close()
-    await engine.dispose()
+    await pool.close()
     return commits / took
 
 

@@ -1,18 +1,15 @@
 """Adding messages to the caller's transaction. They are sent if and only if that transaction commits."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final, cast
 from uuid import UUID
 
-from psycopg import Cursor
+from psycopg import AsyncConnection, Cursor
 from psycopg.rows import TupleRow
 
 from shared.events.event import Event
 from shared.history import HISTORY
 from shared.postgres import to_json
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
 EVENT_COLUMNS: Final = ("aggregate_type", "aggregate_id", "aggregate_version", "event_type", "payload")
 
@@ -36,13 +33,12 @@ APPEND_ALL: Final = """
 
 
 async def append(
-    connection: "AsyncConnection", event: Event, *, awaited: bool, trace_context: Mapping[str, str] | None = None
+    connection: AsyncConnection, event: Event, *, awaited: bool, trace_context: Mapping[str, str] | None = None
 ) -> tuple[int, UUID]:
     """Add one message that carries `event`; return its id and its history. `awaited`: a client waits for it."""
     columns = dict(zip(EVENT_COLUMNS, _columns(event), strict=True))
     columns |= {"trace_context": trace_context and to_json(trace_context), "awaited": awaited}
-    added = (await connection.exec_driver_sql(APPEND, columns)).mappings().one()
-    return added["id"], added["history"]
+    return cast("tuple[int, UUID]", await (await connection.execute(APPEND, columns)).fetchone())
 
 
 def copy_in(cursor: Cursor[TupleRow], events: Iterable[Event], ids: Iterable[int]) -> None:

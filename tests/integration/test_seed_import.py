@@ -20,13 +20,13 @@ from api.catalogue.lines import read_entries
 from api.catalogue.seeding import Totals, seed
 from api.items import commands as item_commands
 from api.items.schemas import ItemCreate
+from api.pool import Pool
 from api.unit_of_work import UnitOfWork
 from api.users import commands as user_commands
 from api.users.schemas import UserCreate
 from projector.outbox import COLUMNS, RawJsonLoader
 from projector.relay import Relay
 from projector.settings import ProjectorSettings
-from shared.engine import create_engine
 from shared.events.event import Event
 from shared.events.registry import read_event
 from shared.mongo import Document
@@ -144,10 +144,10 @@ def test_an_imported_event_is_that_of_the_same_commands_through_the_api(
     other = settings.model_copy(update={"database_url": type(settings.database_url)(create_database(template))})
 
     async def command_each() -> None:
-        engine = create_engine(other, "test api", pool_size=1, pool_timeout=5)
+        pool = Pool(other, "test api", size=1, timeout=5)
         ids: dict[str, int] = {}
         for entry in entries:
-            work = UnitOfWork(engine, awaited=False, trace_context=None)
+            work = UnitOfWork(pool, awaited=False, trace_context=None)
             if isinstance(entry, UserEntry):
                 user = UserCreate(name=entry.name, email=entry.email)
                 ids[entry.email] = (await user_commands.create_user(work, user)).event.aggregate_id
@@ -155,7 +155,7 @@ def test_an_imported_event_is_that_of_the_same_commands_through_the_api(
                 fields = {name: getattr(entry, name) for name in ("name", "description", "sell_in", "quality")}
                 item = ItemCreate(owner_id=ids[entry.owner_email], tags=list(entry.tags), **fields)
                 await item_commands.create_item(work, item)
-        await engine.dispose()
+        await pool.close()
 
     asyncio.run(command_each())
     imported, commanded = events_of(database_url), events_of(other.database_url.get_secret_value())

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
+from api.pool import Pool
 from projector.settings import ProjectorSettings
-from shared.engine import create_engine
 from shared.postgres import connect, connect_async
 
 # Beside the time-out of a transaction in which nothing happens, what the server does to hear from a silent peer.
@@ -34,18 +34,18 @@ def shown_by_async_connection(settings: ProjectorSettings) -> object:
     return asyncio.run(show())
 
 
-def shown_by_engine(settings: ProjectorSettings) -> object:
+def shown_by_pool(settings: ProjectorSettings) -> object:
     async def show() -> object:
-        engine = create_engine(settings, "test", pool_size=1, pool_timeout=1)
-        async with engine.connect() as connection:
-            row = tuple((await connection.exec_driver_sql(SHOWN)).one())
-        await engine.dispose()
+        pool = Pool(settings, "test", size=1, timeout=1)
+        async with pool.connection() as connection:
+            row = await (await connection.execute(SHOWN.encode())).fetchone()
+        await pool.close()
         return row
 
     return asyncio.run(show())
 
 
-@pytest.mark.parametrize("shown_by", [shown_by_connection, shown_by_async_connection, shown_by_engine])
+@pytest.mark.parametrize("shown_by", [shown_by_connection, shown_by_async_connection, shown_by_pool])
 def test_every_session_is_ended_by_the_server_when_nobody_is_there(
     settings: ProjectorSettings, shown_by: Callable[[ProjectorSettings], object]
 ) -> None:

@@ -3,19 +3,14 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import psycopg
-from sqlalchemy import event as events
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.util import await_only
 
 from api.errors import OutcomeUnknownError
-from api.pool import give_back_without_transaction
+from api.pool import Pool
 from api.settings import ApiSettings
 from api.unit_of_work import Committed, UnitOfWork
-from shared.engine import create_engine
 from shared.events.event import Event
 
 Command = Callable[[UnitOfWork], Coroutine[Any, Any, Committed]]
@@ -37,36 +32,31 @@ class Commands:
 
     def __enter__(self) -> Self:
         self._runner = asyncio.Runner()
-        self._engine = self._runner.run(self._create_engine())
+        self._pool = self._runner.run(self._open_pool())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._runner.run(self._engine.dispose())
+        self._runner.run(self._pool.close())
         self._runner.close()
 
-    async def _create_engine(self) -> Any:
-        engine = create_engine(
-            self._settings, "commands", pool_size=CONNECTIONS, pool_timeout=5, lock_timeout=LOCK_MILLISECONDS
-        )
-        # Also after a commit that was broken off, as one of these is that is rolled back.
-        give_back_without_transaction(engine)
-        return engine
+    async def _open_pool(self) -> Pool:
+        return Pool(self._settings, "commands", size=CONNECTIONS, timeout=5, lock_timeout=LOCK_MILLISECONDS)
 
     def do(self, command: Command, *, awaited: bool) -> Committed:
         """Run a command. Raises what the command raises, and BusyError."""
         try:
-            return self._runner.run(command(UnitOfWork(self._engine, awaited=awaited, trace_context=None)))
-        except DBAPIError as error:
-            raise _busy(error) from error
+            return self._runner.run(command(UnitOfWork(self._pool, awaited=awaited, trace_context=None)))
+        except psycopg.errors.LockNotAvailable as error:
+            raise BusyError from error
 
     def begin(self, command: Command) -> "OpenCommand":
         """Run a command up to its commit. Raises what the command raises, and BusyError."""
-        work = _OpenWork(self._engine, awaited=False, trace_context=None)
+        work = _OpenWork(self._pool, awaited=False, trace_context=None)
         opened = OpenCommand(self._runner, work)
         try:
             self._runner.run(opened.begin(command))
-        except DBAPIError as error:
-            raise _busy(error) from error
+        except psycopg.errors.LockNotAvailable as error:
+            raise BusyError from error
         return opened
 
 
@@ -116,19 +106,24 @@ class _OpenWork(UnitOfWork):
         self.may_commit = asyncio.Event()
         self.event: Event | None = None
 
-    async def __aenter__(self) -> AsyncConnection:
-        connection = await super().__aenter__()
-        events.listen(connection.sync_connection, "commit", lambda _: await_only(self._wait()))
-        return connection
-
     async def commit(self, event: Event) -> Committed:
         self.event = event
+        self._connection = cast("psycopg.AsyncConnection", _WaitsToCommit(self._connection, self))
         return await super().commit(event)
 
-    async def _wait(self) -> None:
-        self.at_commit.set()
-        await self.may_commit.wait()
 
+class _WaitsToCommit:
+    """A connection, but for when it commits."""
 
-def _busy(error: DBAPIError) -> Exception:
-    return BusyError() if isinstance(error.orig, psycopg.errors.LockNotAvailable) else error
+    def __init__(self, connection: psycopg.AsyncConnection | None, work: _OpenWork) -> None:
+        self._connection = connection
+        self._work = work
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def commit(self) -> None:
+        self._work.at_commit.set()
+        await self._work.may_commit.wait()
+        assert self._connection
+        await self._connection.commit()

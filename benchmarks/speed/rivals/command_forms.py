@@ -5,20 +5,34 @@ a request's key, and naming an owner who is not there.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, cast
 
-from sqlalchemy import ARRAY, Text, cast, func, insert, literal, select
+import psycopg
+import sqlalchemy
+from sqlalchemy import ARRAY, Text, func, insert, literal, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from api.items.schemas import ItemCreate
+from api.pool import Pool
+from shared.events.event import Event
 from shared.events.item import item_event
 from shared.history import HISTORY
 from shared.outbox.append import append
 from shared.postgres import to_json
 from shared.write_model import Item, ItemTag, Tag, User
 
-Form = Callable[[AsyncEngine, ItemCreate], Awaitable[None]]
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a form takes its connections from."""
+
+    engine: AsyncEngine
+    pool: Pool
+
+
+Form = Callable[[Opened, ItemCreate], Awaitable[None]]
 
 ONE: Final = f"""
     WITH owner AS (SELECT id, name, email, version FROM users WHERE id = %(owner_id)s),
@@ -47,9 +61,9 @@ ONE: Final = f"""
 """
 
 
-async def orm(engine: AsyncEngine, new: ItemCreate) -> None:
+async def orm(opened: Opened, new: ItemCreate) -> None:
     """Load the owner, flush the item, and let Core do the rest on the session's connection."""
-    async with AsyncSession(engine, expire_on_commit=False, autoflush=False) as session:
+    async with AsyncSession(opened.engine, expire_on_commit=False, autoflush=False) as session:
         owner = await session.get_one(User, new.owner_id)
         item = Item(**_columns(new), version=1)
         session.add(item)
@@ -57,36 +71,42 @@ async def orm(engine: AsyncEngine, new: ItemCreate) -> None:
         await session.refresh(item, ["created_at", "updated_at"])
         connection = await session.connection()
         await _add_tags(connection, item.id, new.tags)
-        await append(connection, item_event("created", item, owner, new.tags), awaited=True)
+        await _append(connection, item_event("created", item, owner, new.tags))
         await session.commit()
 
 
-async def core(engine: AsyncEngine, new: ItemCreate) -> None:
+async def core(opened: Opened, new: ItemCreate) -> None:
     """Say every statement with SQLAlchemy's constructs."""
-    async with engine.connect() as connection:
+    async with opened.engine.connect() as connection:
         owners = select(User.id, User.name, User.email, User.version).where(User.id == new.owner_id)
         owner = User(**(await connection.execute(owners)).mappings().one())
         items = insert(Item).values(**_columns(new), version=1).returning(Item.id, Item.created_at, Item.updated_at)
         item = Item(**_columns(new), version=1, **(await connection.execute(items)).mappings().one())
         await _add_tags(connection, item.id, new.tags)
-        await append(connection, item_event("created", item, owner, new.tags), awaited=True)
+        await _append(connection, item_event("created", item, owner, new.tags))
         await connection.commit()
 
 
-async def one_statement(engine: AsyncEngine, new: ItemCreate) -> None:
+async def one_statement(opened: Opened, new: ItemCreate) -> None:
     """Send one statement, which is its own transaction. The payload's contract is half in Python, half in SQL."""
     payload = to_json({"schema_version": 1, **_columns(new), "tags": new.tags})
     arguments = {**_columns(new), "tags": list(new.tags), "payload": payload}
-    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-        (await connection.exec_driver_sql(ONE, arguments)).one()
+    async with opened.pool.connection(autocommit=True) as connection:
+        assert await (await connection.execute(ONE, arguments)).fetchone()  # noqa: S101 - RETURNING has a row
 
 
 def _columns(new: ItemCreate) -> dict[str, Any]:
     return new.model_dump(exclude={"tags"}) | {"description": new.description or None}
 
 
+async def _append(connection: AsyncConnection, event: Event) -> None:
+    driver = (await connection.get_raw_connection()).driver_connection
+    await append(cast("psycopg.AsyncConnection", driver), event, awaited=True)
+
+
 async def _add_tags(connection: AsyncConnection, item_id: int, tags: list[str]) -> None:
-    wanted = func.unnest(cast(tags, ARRAY(Text))).table_valued("name", with_ordinality="position").render_derived()
+    names = func.unnest(sqlalchemy.cast(tags, ARRAY(Text)))
+    wanted = names.table_valued("name", with_ordinality="position").render_derived()
     known = select(Tag.id).where(Tag.name == wanted.c.name).exists()
     unknown = select(wanted.c.name).where(~known).order_by(wanted.c.name)
     await connection.execute(postgresql.insert(Tag).from_select(["name"], unknown).on_conflict_do_nothing())

@@ -19,7 +19,7 @@ from pymongo.write_concern import WriteConcern
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
-from shared.engine import create_engine
+from benchmarks.speed.rivals.engine import create_engine
 from shared.read_models import ITEMS_READ
 from shared.settings import Settings
 from shared.write_model.item import Item

@@ -154,8 +154,8 @@ def test_a_client_that_goes_away_while_it_waits_for_a_connection_leaves_the_queu
         first = threads.submit(api.put, "/users/1", json={})
         wait_until(lambda: blocked(postgres), "the only connection is busy")
         with sending(api, raw("POST", "/users", BOB)):
-            wait_until(lambda: api.app.state.services.engine.pool.waiting == 1, "another command waits for it")
-        wait_until(lambda: api.app.state.services.engine.pool.waiting == 0, "it waits no longer", seconds=4)
+            wait_until(lambda: api.app.state.services.pool.waiting == 1, "another command waits for it")
+        wait_until(lambda: api.app.state.services.pool.waiting == 0, "it waits no longer", seconds=4)
         assert [line["status"] for line in lines] == [499]
     assert first.result().status_code == 202
     assert row_counts(postgres)["users"] == 1

@@ -8,13 +8,13 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from sqlalchemy import Engine, event
 
 from api.consistency.settlements import Settlements
 from projector.relay import Relay
 from shared.postgres import SETTLED_CHANNEL
 from tests.fixtures.clients import ApiClient
 from tests.fixtures.relays import Outbox, drain
+from tests.fixtures.statements import before_each_statement
 from tests.fixtures.waiting import wait_until
 
 ADA = {"name": "Ada", "email": "ada@example.org"}
@@ -131,16 +131,13 @@ def test_a_message_that_moves_between_the_tables_is_never_taken_for_settled(
     if place == "outbox_failures":
         postgres.execute(FAIL)
 
-    def move(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+    def move(statement: str) -> None:
         """Fail the message, or retry it, just before each look at it."""
         if "outbox" in statement and not postgres.execute(FAIL).rowcount:
             postgres.execute(RETRY)
 
-    event.listen(Engine, "before_cursor_execute", move)
-    try:
+    with before_each_statement(move):
         answer = unprojected.get("/users/1", headers=token)
-    finally:
-        event.remove(Engine, "before_cursor_execute", move)
 
     assert answer.status_code == 503
     assert answer.json()["type"].startswith("urn:kata:problem:projection-")

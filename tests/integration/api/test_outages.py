@@ -15,7 +15,6 @@ import psycopg
 import pytest
 from psycopg import sql
 from pymongo import MongoClient
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api import metrics
 from api.items import repository as items_repository
@@ -297,7 +296,7 @@ def test_a_command_that_stood_still_until_the_server_ended_its_transaction_may_b
     item_id = api.new_item(api.new_user()["id"])["id"]
     tags_of = items_repository.tags_of
 
-    async def stand_still(connection: AsyncConnection, item: int) -> list[str]:
+    async def stand_still(connection: psycopg.AsyncConnection, item: int) -> list[str]:
         # The whole process does; the driver hears of it when it speaks next.
         wait_until(lambda: postgres.execute(IN_TRANSACTION).fetchone() == (0,), "the server has ended the transaction")
         return await tags_of(connection, item)

@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from sqlalchemy import Engine, event
 
 from projector.process import Projector
 from projector.relay import Relay
 from tests.fixtures.clients import ApiClient, item_body
 from tests.fixtures.relays import drain
+from tests.fixtures.statements import before_each_statement
 from tests.fixtures.waiting import wait_until
 from tests.integration.api.conftest import Untouched
 
@@ -263,21 +263,18 @@ def test_changing_items_and_deleting_their_owner_do_not_deadlock(
 
 @contextmanager
 def recorded() -> Iterator[list[str]]:
-    """Yield the statements that any engine sends, by first word and table; WITH by what it inserts first."""
+    """Yield the statements that commands send, by first word and table; WITH by what it inserts first."""
     statements: list[str] = []
 
-    def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+    def record(statement: str) -> None:
         words = statement.replace("\n", " ").split()
         if words[0] == "WITH":
             words = words[words.index("INSERT") :]
         table = next((after for word, after in pairwise(words) if word in {"FROM", "INTO"}), "")
         statements.append(f"{words[0]} {table or words[1]}{' FOR UPDATE' * ('FOR UPDATE' in statement)}")
 
-    event.listen(Engine, "before_cursor_execute", record)
-    try:
+    with before_each_statement(record):
         yield statements
-    finally:
-        event.remove(Engine, "before_cursor_execute", record)
 
 
 @pytest.mark.parametrize(

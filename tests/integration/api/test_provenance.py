@@ -7,18 +7,18 @@ from uuid import uuid4
 import psycopg
 import pytest
 from pymongo.database import Database
-from sqlalchemy import event
 
 from api.consistency.provenance import Provenance
+from api.pool import Pool
 from api.settings import ApiSettings
 from projector.handshake import shake_hands
 from projector.relay import Relay
-from shared.engine import create_engine
 from shared.installation import READ_INSTALLATION
 from shared.mongo import Document, async_read_model_database, create_async_client
 from shared.outbox.lookup import AsOf
 from tests.fixtures.clients import ApiClient, item_body
 from tests.fixtures.relays import drain
+from tests.fixtures.statements import before_each_statement
 from tests.fixtures.waiting import wait_until
 
 ADA = {"name": "Ada", "email": "ada@example.org"}
@@ -95,13 +95,13 @@ def test_those_who_ask_at_once_look_together(api_settings: ApiSettings, relay: R
     looks: list[str] = []
 
     async def scenario() -> None:
-        engine = create_engine(api_settings, "test", pool_size=20, pool_timeout=20)
-        event.listen(engine.sync_engine, "before_cursor_execute", lambda *told: looks.append(told[2]))
+        pool = Pool(api_settings, "test", size=20, timeout=20)
         async with create_async_client(api_settings, "test") as client:
-            provenance = Provenance(engine, async_read_model_database(client, api_settings))
+            provenance = Provenance(pool, async_read_model_database(client, api_settings))
             another = AsOf(uuid4(), 0)
-            assert not any(await asyncio.gather(*(provenance.holds(another) for _ in range(20))))
-        await engine.dispose()
+            with before_each_statement(looks.append):
+                assert not any(await asyncio.gather(*(provenance.holds(another) for _ in range(20))))
+        await pool.close()
 
     asyncio.run(scenario())
     assert 1 <= looks.count(READ_INSTALLATION) <= 2

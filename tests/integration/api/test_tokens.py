@@ -7,7 +7,6 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
-from sqlalchemy import Engine, event
 
 from api.consistency.token import Token
 from projector.process import Projector
@@ -15,6 +14,7 @@ from projector.relay import Relay
 from shared.outbox.lookup import LOOK_UP
 from tests.fixtures.api_processes import ApiProcess
 from tests.fixtures.relays import drain
+from tests.fixtures.statements import before_each_statement
 from tests.fixtures.waiting import wait_until
 
 ADA = {"name": "Ada", "email": "ada@example.org"}
@@ -103,14 +103,8 @@ def test_a_settled_token_costs_one_statement_that_looks_up_primary_keys(
     api.get("/users/1", headers=token)  # a process's first also looks whose the read models are
     statements: list[str] = []
 
-    def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        statements.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", record)
-    try:
+    with before_each_statement(statements.append):
         assert api.get("/users/1", headers=token).status_code == 200
-    finally:
-        event.remove(Engine, "before_cursor_execute", record)
 
     assert len(statements) == 1
     postgres.execute("SET enable_seqscan = off")
