@@ -29,6 +29,10 @@ ROOT: Final = Path(__file__).parents[2]
 START_SECONDS: Final = 60
 POLL_SECONDS: Final = 0.005
 
+# Memory as servers of a million items have it; devstack's own are made for tests.
+POSTGRES_SETTINGS: Final = {"max_connections": "300", "shared_buffers": "512MB"}
+MONGOD_CACHE: Final = "2G"
+
 Document = dict[str, Any]
 
 
@@ -136,10 +140,10 @@ class Servers:
     def __enter__(self) -> Self:
         self._stack = ExitStack()
         directory = self._stack.enter_context(scratch_directory())
-        self._postgres = self._stack.enter_context(
-            Postgres.start(directory / "postgres", settings={"max_connections": "300"})
-        )
+        self._postgres = self._stack.enter_context(Postgres.start(directory / "postgres", settings=POSTGRES_SETTINGS))
         self._mongod = self._stack.enter_context(Mongod.start(directory / "mongo"))
+        with MongoClient[Document](self._mongod.uri) as client:
+            client.admin.command("setParameter", 1, wiredTigerEngineRuntimeConfig=f"cache_size={MONGOD_CACHE}")
         self._numbers = count(1)
         return self
 
