@@ -13,11 +13,9 @@ import psycopg
 
 from api.catalogue import repository
 from api.catalogue.entries import BadLine, ItemEntry, UserEntry
-from api.catalogue.events import NewItem, item_created
+from api.catalogue.events import KnownUser, NewItem, item_created, user_created
 from api.catalogue.repository import Cursor
-from shared.events.user import user_event
 from shared.outbox.append import copy_in
-from shared.write_model import User
 
 UNKNOWN_OWNER: Final = "owner_email: no user with this address"
 
@@ -59,7 +57,7 @@ def _first_of_each(entries: Sequence[UserEntry], known: Collection[str]) -> dict
     return first
 
 
-def _add_users(cursor: Cursor, new: Mapping[str, UserEntry], users: dict[str, User]) -> list[User]:
+def _add_users(cursor: Cursor, new: Mapping[str, UserEntry], users: dict[str, KnownUser]) -> list[KnownUser]:
     """Add the new users to the write model and to `users`; return those that this import added."""
     added = repository.add_users(cursor, [entry.name for entry in new.values()], list(new)) if new else []
     users.update((user.email, user) for user in added)
@@ -69,7 +67,7 @@ def _add_users(cursor: Cursor, new: Mapping[str, UserEntry], users: dict[str, Us
 
 
 def _with_owners(
-    entries: Sequence[ItemEntry], users: Mapping[str, User], new_users: Mapping[str, UserEntry]
+    entries: Sequence[ItemEntry], users: Mapping[str, KnownUser], new_users: Mapping[str, UserEntry]
 ) -> tuple[dict[tuple[int, str], ItemEntry], list[BadLine]]:
     """Return the items by what identifies them, and the lines whose owner is unknown or comes further down."""
     wanted: dict[tuple[int, str], ItemEntry] = {}
@@ -85,7 +83,9 @@ def _with_owners(
     return wanted, refused
 
 
-def _add_items(cursor: Cursor, wanted: Mapping[tuple[int, str], ItemEntry], users: Mapping[str, User]) -> list[NewItem]:
+def _add_items(
+    cursor: Cursor, wanted: Mapping[tuple[int, str], ItemEntry], users: Mapping[str, KnownUser]
+) -> list[NewItem]:
     """Add the items with their tags and return them."""
     if not wanted:
         return []
@@ -101,11 +101,11 @@ def _add_items(cursor: Cursor, wanted: Mapping[tuple[int, str], ItemEntry], user
     return items
 
 
-def _append(cursor: Cursor, users: Sequence[User], items: Sequence[NewItem]) -> int | None:
+def _append(cursor: Cursor, users: Sequence[KnownUser], items: Sequence[NewItem]) -> int | None:
     """Append the message of every row that was added; return the lowest id."""
     if not users and not items:
         return None
     ids = repository.next_ids(cursor, "outbox", len(users) + len(items))
-    events = chain((user_event("created", user) for user in users), map(item_created, items))
+    events = chain(map(user_created, users), map(item_created, items))
     copy_in(cursor, events, ids)
     return ids[0]

@@ -7,9 +7,8 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import TupleRow, class_row, scalar_row
 
-from api.catalogue.events import FIRST_VERSION, NewItem
+from api.catalogue.events import FIRST_VERSION, KnownUser, NewItem
 from shared.postgres import WAKE_CHANNEL
-from shared.write_model import User
 
 Cursor = psycopg.Cursor[TupleRow]
 
@@ -87,15 +86,15 @@ def wake_relay(connection: psycopg.Connection, message_id: int) -> None:
     connection.execute(NOTIFY, {"channel": WAKE_CHANNEL, "payload": str(message_id)})
 
 
-def lock_users(cursor: Cursor, emails: Collection[str]) -> list[User]:
+def lock_users(cursor: Cursor, emails: Collection[str]) -> list[KnownUser]:
     """Return those of the users who exist, as they are now; they stay until the transaction ends."""
-    rows = cursor.connection.cursor(row_factory=class_row(User))
+    rows = cursor.connection.cursor(row_factory=class_row(KnownUser))
     return rows.execute(LOCK_USERS, {"emails": list(emails)}).fetchall()
 
 
-def add_users(cursor: Cursor, names: Sequence[str], emails: Sequence[str]) -> list[User]:
+def add_users(cursor: Cursor, names: Sequence[str], emails: Sequence[str]) -> list[KnownUser]:
     """Add the users and return them, but for those whose address somebody else has just taken."""
-    rows = cursor.connection.cursor(row_factory=class_row(User))
+    rows = cursor.connection.cursor(row_factory=class_row(KnownUser))
     return rows.execute(ADD_USERS, {"names": names, "emails": emails}).fetchall()
 
 

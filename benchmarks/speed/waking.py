@@ -26,7 +26,9 @@ from benchmarks.speed.writing import tags_of, with_an_owner
 from shared.outbox.wake import AWAITED, Wake
 from shared.postgres import SETTLED_CHANNEL, WAKE_CHANNEL, connect_async
 
-IDLE_SECONDS: Final = 0.05
+# Between two messages, with and without time for hands to be shaken by somebody else first.
+PAUSE_SECONDS: Final = 0.05
+REST_SECONDS: Final = 0.3
 WRITERS: Final = 8
 
 APPEND: Final = """
@@ -90,25 +92,26 @@ async def _listen(connection: psycopg.AsyncConnection[Any]) -> None:
 
 
 @contextmanager
-def idle(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure]]:
+def idle(servers: Servers, scale: Scale, *, pause: float) -> Iterator[tuple[Measure, Measure]]:
     """Yield the median from a commit to its settling on an idle installation, and of one durable write, in ms."""
-    rounds, ids = (30 if scale.quick else 100), count(1)
+    rounds, ids = int((1.5 if scale.quick else 5.0) / pause), count(1)
     with servers.store() as store, store.projector(), psycopg.connect(store.database_url, autocommit=True) as listener:
         listener.execute(sql.SQL("LISTEN {}").format(sql.Identifier(SETTLED_CHANNEL)))
         floor = store.mongo["floor"]
         document = work.documents(store.postgres, 1, 1)[0]
 
         def ours() -> float:
-            return statistics.median(_visible_after(store, listener, next(ids)) for _ in range(rounds)) * 1000
+            return statistics.median(_visible_after(store, listener, next(ids), pause) for _ in range(rounds)) * 1000
 
         def one_write() -> float:
-            return statistics.median(_written_after(floor, document | {"_id": next(ids)}) for _ in range(rounds)) * 1000
+            written = (_written_after(floor, document | {"_id": next(ids)}, pause) for _ in range(rounds))
+            return statistics.median(written) * 1000
 
         yield ours, one_write
 
 
-def _visible_after(store: Store, listener: psycopg.Connection, number: int) -> float:
-    time.sleep(IDLE_SECONDS)
+def _visible_after(store: Store, listener: psycopg.Connection, number: int, pause: float) -> float:
+    time.sleep(pause)
     row = store.postgres.execute(APPEND, {"id": number}).fetchone()
     assert row is not None  # noqa: S101 - RETURNING has a row
     begun = time.perf_counter()
@@ -118,8 +121,8 @@ def _visible_after(store: Store, listener: psycopg.Connection, number: int) -> f
     return time.perf_counter() - begun
 
 
-def _written_after(floor: Any, document: Mapping[str, Any] | RawBSONDocument) -> float:
-    time.sleep(IDLE_SECONDS)
+def _written_after(floor: Any, document: Mapping[str, Any] | RawBSONDocument, pause: float) -> float:
+    time.sleep(pause)
     begun = time.perf_counter()
     floor.insert_one(document)
     return time.perf_counter() - begun
@@ -216,7 +219,14 @@ WAKING: Final[tuple[Benchmark, ...]] = (
         "lag-idle",
         "from a commit to where reads show it, idle: median over one write that a majority has journaled",
         Target(2, "most"),
-        idle,
+        partial(idle, pause=PAUSE_SECONDS),
+        unit="ms",
+    ),
+    ratio(
+        "lag-rested",
+        "the same after a rest, when hands are shaken first",
+        Target(2, "most"),
+        partial(idle, pause=REST_SECONDS),
         unit="ms",
     ),
     *(

@@ -130,7 +130,7 @@ def held_back(postgres: psycopg.Connection) -> list[int]:
     """Return the sessions of the commands that wait right before their commit."""
     waiting = postgres.execute(
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        " AND application_name LIKE 'kata-api%' AND query LIKE 'INSERT INTO idempotency_keys%'"
+        " AND application_name LIKE 'kata-api%' AND ltrim(query, E' \\n') LIKE 'INSERT INTO idempotency_keys%'"
     )
     return [pid for (pid,) in waiting]
 

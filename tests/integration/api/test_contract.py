@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from api.users import queries
 from projector.process import Projector
 from tests.fixtures.clients import ApiClient, item_body
+from tests.fixtures.waiting import wait_until
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -232,6 +233,7 @@ def test_an_error_of_ours_is_a_problem_like_any_other(
     api = make_api(cors_origins=("https://a.example",))
     with capture_logs() as lines:
         answer = api.get("/users/1", headers={"X-Request-ID": "abc", "Origin": "https://a.example"})
+        wait_until(lambda: len(lines) == 2, "the request is logged, after its answer was sent")
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["x-request-id"] == answer.json()["request_id"] == "abc"
