@@ -14,7 +14,7 @@ from projector.outbox import Recorded, Settlement
 from projector.prepared import BEGIN, COMMIT, NO_ESCAPES, Prepared, together
 from projector.replays import Shadow
 from projector.shapes import known_shapes
-from shared.installation import InstallationChangedError, NotMigratedError
+from shared.installation import InstallationChangedError
 from shared.mongo_time import MongoTime
 from shared.outbox.message import OutboxMessage
 
@@ -101,10 +101,8 @@ class Batch:
     def _begun_with(self, claim: str) -> psycopg.Cursor[Any]:
         """Begin, hold the read models and claim; return the cursor at what was claimed."""
         held = replays.HELD.call(known_shapes())
-        try:
+        with replays.expecting_tables():
             cursor = together(self._connection, BEGIN, replays.LOCK_READ_MODELS, held, claim)
-        except psycopg.errors.UndefinedTable as error:
-            raise NotMigratedError from error
         cursor.set_result(2)
         cursor.row_factory = dict_row
         self._held = replays.held(cursor.fetchone())

@@ -132,6 +132,15 @@ class ReplayAtWork:
     started_at: datetime
 
 
+@contextmanager
+def expecting_tables() -> Iterator[None]:
+    """Raise NotMigratedError in place of the server's complaint that a table is missing."""
+    try:
+        yield
+    except psycopg.errors.UndefinedTable as error:
+        raise NotMigratedError from error
+
+
 def hold_read_models(connection: psycopg.Connection, *, tolerated: tuple[type[ShapeError], ...] = ()) -> Held:
     """Hold the read models until this transaction ends; return what is so under the lock.
 
@@ -139,10 +148,8 @@ def hold_read_models(connection: psycopg.Connection, *, tolerated: tuple[type[Sh
     reason is `tolerated`, and SwapUnfinishedError when a swap has to be finished first.
     """
     connection.execute(LOCK_READ_MODELS)
-    try:
+    with expecting_tables():
         row = connection.cursor(row_factory=dict_row).execute(HELD.statement, known_shapes()).fetchone()
-    except psycopg.errors.UndefinedTable as error:
-        raise NotMigratedError from error
     return held(row, tolerated=tolerated)
 
 
@@ -163,10 +170,8 @@ def held(row: Mapping[str, Any] | None, *, tolerated: tuple[type[ShapeError], ..
 def at_work(connection: psycopg.Connection) -> ReplayAtWork | None:
     """Return the replay that has not ended. Raises NotMigratedError when there are no tables."""
     statement = AT_WORK.format(columns=", ".join(field.name for field in fields(ReplayAtWork)))
-    try:
+    with expecting_tables():
         return connection.cursor(row_factory=class_row(ReplayAtWork)).execute(statement).fetchone()
-    except psycopg.errors.UndefinedTable as error:
-        raise NotMigratedError from error
 
 
 def register(

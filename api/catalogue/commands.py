@@ -13,8 +13,9 @@ import psycopg
 
 from api.catalogue import repository
 from api.catalogue.entries import BadLine, ItemEntry, UserEntry
-from api.catalogue.events import KnownUser, NewItem, item_created, user_created
+from api.catalogue.events import KnownUser, NewItem, item_created
 from api.catalogue.repository import Cursor
+from shared.events.user import user_event
 from shared.outbox.append import copy_in
 
 UNKNOWN_OWNER: Final = "owner_email: no user with this address"
@@ -106,6 +107,6 @@ def _append(cursor: Cursor, users: Sequence[KnownUser], items: Sequence[NewItem]
     if not users and not items:
         return None
     ids = repository.next_ids(cursor, "outbox", len(users) + len(items))
-    events = chain(map(user_created, users), map(item_created, items))
+    events = chain((user_event("created", user) for user in users), map(item_created, items))
     copy_in(cursor, events, ids)
     return ids[0]

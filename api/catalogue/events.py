@@ -1,4 +1,4 @@
-"""The events of imported users and items: what `shared.events` makes of the same ones, without ORM objects.
+"""Users and items of an import, without ORM objects, and the event of an item as `shared.events` makes it.
 
 An import makes tens of thousands a second, and an ORM object costs more than all the rest of its item together. And it
 tells somebody when it goes: a Ctrl-C that comes in that moment Python prints and forgets.
@@ -9,15 +9,12 @@ from datetime import datetime
 
 from api.catalogue.entries import ItemEntry
 from shared.events.event import Event
-from shared.events.item import AGGREGATE_TYPE as ITEM
-from shared.events.item import ItemPayload, OwnerPayload
-from shared.events.user import AGGREGATE_TYPE as USER
-from shared.events.user import UserPayload
+from shared.events.item import AGGREGATE_TYPE, ItemPayload, OwnerPayload
 
 FIRST_VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KnownUser:
     """A user as the database has it."""
 
@@ -39,19 +36,6 @@ class NewItem:
     created_at: datetime
 
 
-def user_created(user: KnownUser) -> Event:
-    """Return the event that carries the state of a user who was added."""
-    payload = UserPayload(
-        schema_version=1,
-        id=user.id,
-        name=user.name,
-        email=user.email,
-        created_at=user.created_at,
-        updated_at=user.updated_at,
-    )
-    return Event(USER, user.id, FIRST_VERSION, f"{USER}.created", payload)
-
-
 def item_created(item: NewItem) -> Event:
     """Return the event that carries the item's state."""
     entry, owner = item.entry, item.owner
@@ -67,4 +51,4 @@ def item_created(item: NewItem) -> Event:
         created_at=item.created_at,
         updated_at=item.created_at,
     )
-    return Event(ITEM, item.id, FIRST_VERSION, f"{ITEM}.created", payload)
+    return Event(AGGREGATE_TYPE, item.id, FIRST_VERSION, f"{AGGREGATE_TYPE}.created", payload)

@@ -1,14 +1,11 @@
 """The events of a user, and their payload."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
 from shared.events.event import Event
-
-if TYPE_CHECKING:  # whoever only reads payloads needs no ORM
-    from shared.write_model.user import User
 
 AGGREGATE_TYPE = "user"
 
@@ -26,7 +23,18 @@ class UserPayload(TypedDict):
     updated_at: datetime
 
 
-def user_event(happened: Happened, user: "User") -> Event:
+class UserRow(Protocol):
+    """A user as the write model has it, in an ORM object or without one."""
+
+    id: int
+    name: str
+    email: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+def user_event(happened: Happened, user: UserRow) -> Event:
     """Return the event that carries the state of `user` after the command."""
     payload = UserPayload(
         schema_version=1,

@@ -134,7 +134,7 @@ def counted_relay(
 
 def test_an_empty_poll_costs_so_much(counted_relay: Callable[[], tuple[Counted, list[str]]]) -> None:
     counted, commands = counted_relay()
-    # BEGIN, hold the read models and claim; look for what failed and is due; COMMIT.
+    # BEGIN, hold the read models and claim; look for what failed and is due; ROLLBACK.
     assert (counted, commands) == (Counted(6, 3), [])
 
 

@@ -3,7 +3,6 @@
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from shared.engine import ENGINE_URL, engine_arguments
-from shared.postgres import to_json
 from shared.settings import Settings
 
 
@@ -23,6 +22,5 @@ def create_engine(
         max_overflow=0,
         pool_timeout=pool_timeout,
         pool_recycle=1800,
-        json_serializer=to_json,
         hide_parameters=True,
     )
