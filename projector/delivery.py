@@ -1,14 +1,10 @@
-"""Delivery: messages -> projections -> one bulk write per collection -> an outcome per message.
-
-Of the messages of one aggregate in a batch only the newest is written; the older ones share its fate, because an
-event carries the full state. Of two of one version it is the repair, which the gate lets through in either case.
-"""
+"""Delivery: messages -> projections -> one bulk write per collection -> an outcome per aggregate."""
 
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Self, assert_never
+from typing import Self
 
 import pymongo
 from bson import ObjectId
@@ -17,8 +13,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from projector.deadline import Deadline
-from projector.failures import Failure, Patience
-from projector.outbox import Settlement
+from projector.outcomes import Aggregate, Failed, Outcome, Settled, Unfinished, aggregate_of, coalesce
 from projector.phases import Phase, Phases
 from projector.projections.gate import UnstorableDocumentError, Write, apply, write_of
 from projector.projections.item import owner_of
@@ -35,30 +30,6 @@ from shared.read_models import ITEMS_READ, USERS_READ, ReadModel
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """The read model shows this version or a newer one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The message itself failed."""
-
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """The document is stored; the items that embed it are corrected up to `cursor`."""
-
-    cursor: int
-
-
-Outcome = Settled | Failed | Unfinished
-
-Aggregate = tuple[str, int]
-
-
-@dataclass(frozen=True, slots=True)
 class Delivered:
     """The result of a batch: the outcome per aggregate, what the gate said, MongoDB's time then, the phases' times."""
 
@@ -67,38 +38,6 @@ class Delivered:
     stale: int
     time: MongoTime | None
     seconds: Mapping[Phase, float]
-
-
-def aggregate_of(message: OutboxMessage) -> Aggregate:
-    """Return the key by which messages belong together."""
-    return message.aggregate_type, message.aggregate_id
-
-
-def coalesce(messages: Iterable[OutboxMessage]) -> list[OutboxMessage]:
-    """Return the newest message of each aggregate."""
-    by_version = sorted(messages, key=lambda message: (message.aggregate_version, message.is_repair))
-    return list({aggregate_of(message): message for message in by_version}.values())
-
-
-def settlement_of(
-    messages: Iterable[OutboxMessage], outcomes: Mapping[Aggregate, Outcome], patience: Patience
-) -> Settlement:
-    """Return what becomes of each message: older ones share the fate of the newest of their aggregate."""
-    settled: list[OutboxMessage] = []
-    failed: dict[OutboxMessage, Failure] = {}
-    unfinished: dict[OutboxMessage, int] = {}
-    for message in messages:
-        outcome = outcomes[aggregate_of(message)]
-        match outcome:
-            case Settled():
-                settled.append(message)
-            case Failed(error):
-                failed[message] = patience.failure(message, error)
-            case Unfinished(cursor):
-                unfinished[message] = cursor
-            case _:
-                assert_never(outcome)
-    return Settlement(settled, failed, unfinished)
 
 
 class Delivery:

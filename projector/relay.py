@@ -20,8 +20,9 @@ from projector.batch import Batch, prepare_to_relay
 from projector.bell import Bell
 from projector.claims import Claims, the_one
 from projector.deadline import Deadline
-from projector.delivery import Delivery, settlement_of
+from projector.delivery import Delivery
 from projector.failures import Failure, Patience
+from projector.outcomes import settlement_of
 from projector.phases import Phase, Phases
 from projector.position import ClaimPosition
 from projector.retry import retrying

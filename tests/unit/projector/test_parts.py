@@ -8,10 +8,10 @@ import pytest
 from pymongo.errors import AutoReconnect, BulkWriteError, ServerSelectionTimeoutError
 
 from projector.deadline import Deadline, DeadlinePassedError
-from projector.delivery import Failed, Settled, Unfinished, aggregate_of, coalesce, settlement_of
 from projector.failures import Failure, Patience
 from projector.metrics import cause_of
 from projector.outbox import notification_payloads
+from projector.outcomes import Failed, Settled, Unfinished, aggregate_of, coalesce, settlement_of
 from projector.relay import BatchCounts
 from projector.replays import SwapUnfinishedError
 from projector.retry import TRANSIENT, retrying
