@@ -1,15 +1,16 @@
 """A batch: one transaction of a lane. It begins with its first claim and ends as it is settled: two round trips."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from operator import attrgetter
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self, cast
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import args_row, dict_row
 
-from projector import failures, outbox, replays
+from projector import failures, outbox, owners, replays
 from projector.outbox import Recorded, Settlement
 from projector.prepared import BEGIN, COMMIT, NO_ESCAPES, Prepared, together
 from projector.replays import Shadow
@@ -32,6 +33,8 @@ SESSION: Final = (
     NO_ESCAPES,
 )
 
+NOBODY: Final[Mapping[int, int]] = MappingProxyType({})
+
 PREPARED: Final = (
     replays.HELD,
     outbox.CLAIM,
@@ -39,6 +42,7 @@ PREPARED: Final = (
     outbox.CLAIM_ONE,
     failures.CLAIM_DUE,
     failures.CLAIM_ONE_FAILED,
+    owners.UNMOVED,
     outbox.SETTLE,
 )
 
@@ -86,15 +90,30 @@ class Batch:
         return sorted(cursor.fetchall(), key=attrgetter("id"))
 
     def settle(
-        self, settlement: Settlement, lane: str, time: MongoTime | None, seconds: float | None = None
+        self,
+        settlement: Settlement,
+        lane: str,
+        time: MongoTime | None,
+        seconds: float | None = None,
+        *,
+        embedded: Mapping[int, int] = NOBODY,
     ) -> Recorded:
         """Record what became of each message, tell those who wait, and commit.
 
-        `time` is MongoDB's after the batch's last operation, `seconds` what the batch took so far.
+        `time` is MongoDB's after the batch's last operation, `seconds` what the batch took so far. Raises
+        OwnersMovedOnError, and has done nothing, when one of the owners `embedded`, id -> version, has a newer version.
         """
-        outbox.record_exceptions(self._connection, settlement)
-        settle = outbox.SETTLE.call(outbox.settling(settlement.settled, lane, time, seconds))
-        cursor = together(self._connection, settle, COMMIT)
+        look = [owners.MARK_STORED, owners.unmoved(embedded)] if embedded else []
+        with owners.moved_on(self._connection):
+            if settlement.has_exceptions:
+                # What becomes of them takes statements of its own, and the look comes first.
+                if look:
+                    together(self._connection, *look)
+                outbox.record_exceptions(self._connection, settlement)
+                look = []
+            settle = outbox.SETTLE.call(outbox.settling(settlement.settled, lane, time, seconds))
+            cursor = together(self._connection, *look, settle, COMMIT)
+        cursor.set_result(len(look))
         cursor.row_factory = args_row(Recorded.of_row)
         return cast("Recorded", cursor.fetchone())
 

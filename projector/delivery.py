@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Self
 
@@ -26,14 +26,18 @@ from shared.installation import MARK, MARK_MILLISECONDS
 from shared.mongo import META, Document, primary_process
 from shared.mongo_time import MongoTime
 from shared.outbox.message import OutboxMessage
-from shared.read_models import ITEMS_READ, USERS_READ, ReadModel
+from shared.read_models import ITEMS_READ, USERS_READ, OwnerDocument, ReadModel
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The result of a batch: the outcome per aggregate, what the gate said, MongoDB's time then, the phases' times."""
+    """The result of a batch: the outcome per aggregate, what the gate said, MongoDB's time then, the phases' times.
+
+    `owners`: item id -> the owner it was stored with, which nobody has looked at yet.
+    """
 
     outcomes: Mapping[Aggregate, Outcome]
+    owners: Mapping[int, OwnerDocument]
     applied: int
     stale: int
     time: MongoTime | None
@@ -78,17 +82,36 @@ class Delivery:
             by_type.setdefault(message.aggregate_type, []).append(message)
         counts, phases = Counter[str](), Phases()
         outcomes: dict[Aggregate, Outcome] = {}
-        # Users come before items, so that the looks of items already see the users of their own batch.
+        owners: dict[int, OwnerDocument] = {}
+        # Users come before items, so that a look at owners already sees the users of its own batch.
         with self._database.client.start_session(causal_consistency=True) as session:
             for aggregate_type, projection in PROJECTIONS.items():
                 batch = by_type.pop(aggregate_type, [])
                 if batch:
-                    found = self._deliver_to(projection, batch, new, counts, phases, deadline, session, shadow)
+                    found, stored = self._deliver_to(projection, batch, new, counts, phases, deadline, session, shadow)
+                    owners |= {write.aggregate_id: write.owner for write in stored if write.owner}
                     outcomes |= {(aggregate_type, aggregate_id): outcome for aggregate_id, outcome in found.items()}
             time = MongoTime.of_session(session)
         for message in chain.from_iterable(by_type.values()):
             outcomes[aggregate_of(message)] = Failed(f"unknown aggregate type {message.aggregate_type!r}")
-        return Delivered(outcomes, counts["applied"], counts["stale"], time, phases.seconds)
+        return Delivered(outcomes, owners, counts["applied"], counts["stale"], time, phases.seconds)
+
+    def look_at_owners(self, delivered: Delivered, deadline: Deadline, shadow: Shadow | None = None) -> Delivered:
+        """Correct the items just stored whose owner is stored at a newer version, and return what it came to.
+
+        Raises as `deliver` does.
+        """
+        users = self._database[USERS_READ.name]
+        outcomes = dict(delivered.outcomes)
+        with self._database.client.start_session(causal_consistency=True) as session:
+            # The look comes after the store, on whichever server it is read from.
+            if delivered.time:
+                delivered.time.advance(session)
+            for items in self._collections(ITEMS_READ, shadow):
+                refused = correct_owners(users, items, delivered.owners, deadline, session)
+                outcomes |= {("item", item_id): Failed(error) for item_id, error in refused.items()}
+            time = MongoTime.of_session(session)
+        return replace(delivered, outcomes=outcomes, owners={}, time=time)
 
     def _deliver_to(  # noqa: PLR0913 - what a batch works with, handed on once
         self,
@@ -100,7 +123,8 @@ class Delivery:
         deadline: Deadline,
         session: ClientSession,
         shadow: Shadow | None,
-    ) -> dict[int, Outcome]:
+    ) -> tuple[dict[int, Outcome], list[Write]]:
+        """Return the outcome of each aggregate, and what is stored of them now or was before."""
         writes, failed = _project(batch, projection, new)
         phases.ended("project")
         collections = self._collections(projection.read_model, shadow)
@@ -117,19 +141,13 @@ class Delivery:
         outcomes |= {aggregate_id: Failed(error) for aggregate_id, error in errors.items()}
         phases.ended("write")
         stored = [write for write in writes if write.aggregate_id not in failed]
-        if projection.owner_field:
-            owners = {write.aggregate_id: write.owner for write in stored if write.owner}
-            users = self._database[USERS_READ.name]
-            for items in collections:
-                refused = correct_owners(users, items, owners, deadline, session)
-                outcomes |= {item_id: Failed(error) for item_id, error in refused.items()}
         if projection.is_owner:
             cursors = {message.aggregate_id: message.cursor for message in batch}
             left, refused = self._fan_out(stored, cursors, shadow, deadline, session)
             outcomes |= {fan_out.owner["id"]: Unfinished(fan_out.cursor) for fan_out in left}
             outcomes |= {user_id: Failed(error) for user_id, error in refused.items()}
-        phases.ended("references")
-        return outcomes
+            phases.ended("references")
+        return outcomes, stored
 
     def _collections(self, live: ReadModel, shadow: Shadow | None) -> list[Collection[Document]]:
         """Return where the documents of a read model are written: its shadow while there is one, then itself."""

@@ -101,6 +101,11 @@ class Settlement:
     unfinished: Mapping[OutboxMessage, int]
 
     @property
+    def has_exceptions(self) -> bool:
+        """Whether there is one that is not settled."""
+        return bool(self.failed or self.unfinished)
+
+    @property
     def dead(self) -> list[OutboxMessage]:
         """Those of the failed that are dead letters now."""
         return [message for message, failure in self.failed.items() if failure.is_dead]

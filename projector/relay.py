@@ -20,9 +20,10 @@ from projector.batch import Batch, prepare_to_relay
 from projector.bell import Bell
 from projector.claims import Claims, the_one
 from projector.deadline import Deadline
-from projector.delivery import Delivery
+from projector.delivery import Delivered, Delivery
 from projector.failures import Failure, Patience
 from projector.outcomes import settlement_of
+from projector.owners import OwnersMovedOnError, lowest_versions
 from projector.phases import Phase, Phases
 from projector.position import ClaimPosition
 from projector.retry import retrying
@@ -179,12 +180,12 @@ class Relay:
             phases.ended("claim")
             delivered = self._delivery.deliver(messages, deadline, batch.shadow)
             phases.include(delivered.seconds)
-            # Not settled by what a mongod acknowledged whose read models nobody has looked at.
-            if self._delivery.mongod != self._mongod:
-                raise InstallationChangedError("MongoDB's primary")
-            settlement = settlement_of(messages, delivered.outcomes, self._patience)
-            deadline.remaining()
-            recorded = batch.settle(settlement, self._name, delivered.time, time.monotonic() - begun)
+            try:
+                settlement, recorded = self._settle(batch, messages, delivered, deadline, begun)
+            except OwnersMovedOnError:
+                delivered = self._delivery.look_at_owners(delivered, deadline, batch.shadow)
+                phases.ended("references")
+                settlement, recorded = self._settle(batch, messages, delivered, deadline, begun)
         phases.ended("settle")
         self._claims.take_back(settlement.unfinished)
         seconds = time.monotonic() - begun
@@ -204,6 +205,17 @@ class Relay:
             phases=phases.seconds,
             visible_seconds=[(recorded.at - message.created_at).total_seconds() for message in settlement.settled],
         )
+
+    def _settle(
+        self, batch: Batch, messages: Sequence[OutboxMessage], delivered: Delivered, deadline: Deadline, begun: float
+    ) -> tuple[outbox.Settlement, outbox.Recorded]:
+        # Not settled by what a mongod acknowledged whose read models nobody has looked at.
+        if self._delivery.mongod != self._mongod:
+            raise InstallationChangedError("MongoDB's primary")
+        settlement = settlement_of(messages, delivered.outcomes, self._patience)
+        deadline.remaining()
+        seconds, embedded = time.monotonic() - begun, lowest_versions(delivered.owners.values())
+        return settlement, batch.settle(settlement, self._name, delivered.time, seconds, embedded=embedded)
 
     def _beat_when_due(self, connection: psycopg.Connection) -> None:
         if time.monotonic() >= self._next_beat:

@@ -1,8 +1,9 @@
 """References converge: an item embeds its owner, and store-then-look on both sides keeps the copy right.
 
 A user event stores the user, then updates the items that embed an older version of it. An item event stores the
-item, then looks at the stored owner and corrects the item. Of two racing projectors at least one sees the other.
-Both looks run whatever the gate said: a redelivery must finish what a crash left.
+item, then looks at the stored owner and corrects the item, unless the write model has no newer one, see
+projector/owners.py. Of two racing projectors at least one sees the other. Both looks run whatever the gate said: a
+redelivery must finish what a crash left.
 """
 
 from collections.abc import Mapping, Sequence

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import psycopg
 import pytest
 from pymongo.database import Database
 from sqlalchemy.engine import make_url
@@ -145,15 +146,30 @@ def test_a_batch_costs_as_much_however_many_messages_it_has(
     for number in range(1, count + 1):
         outbox.item(number)
     counted, commands = counted_relay()
-    # New items: one command stores them, one looks at their owners.
-    assert commands == ["insert", "find"]
-    assert counted == Counted(6, 2)
+    # One command stores the items. That their owners are as they embed them is a condition of their settlement.
+    assert commands == ["insert"]
+    assert counted == Counted(8, 2)
 
     for number in range(1, count + 1):
         outbox.item(number, 2)
     counted, commands = counted_relay()
-    assert commands == ["update", "find"]
-    assert counted == Counted(6, 2)
+    assert commands == ["update"]
+    assert counted == Counted(8, 2)
+
+
+def test_an_item_whose_owner_moved_on_costs_a_look_and_a_correction(
+    counted_relay: Callable[[], tuple[Counted, list[str]]], outbox: Outbox, postgres: psycopg.Connection
+) -> None:
+    outbox.user(1, 2)
+    counted_relay()
+    postgres.execute(
+        "INSERT INTO users (id, version, name, email) OVERRIDING SYSTEM VALUE VALUES (1, 2, 'Ada', 'ada@example.org')"
+    )
+    outbox.item(1)
+    counted, commands = counted_relay()
+    assert commands == ["insert", "find", "update"]
+    # The settlement is refused as a whole, taken back, and sent once more without the condition.
+    assert counted == Counted(11, 4)
 
 
 def test_what_begins_in_a_batch_is_inserted_at_its_newest_version(
@@ -162,7 +178,7 @@ def test_what_begins_in_a_batch_is_inserted_at_its_newest_version(
     for version in (1, 2, 3, 4):
         outbox.item(1, version)
     _, commands = counted_relay()
-    assert commands == ["insert", "find"]
+    assert commands == ["insert"]
     assert read_models["items_read"].find_one({"_id": 1}, {"version": 1}) == {"_id": 1, "version": 4}
 
 

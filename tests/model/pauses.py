@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from projector import backlog, failures, lanes, outbox, replays, suspects
+from projector import backlog, failures, lanes, outbox, owners, replays, suspects
 from projector.batch import PREPARED
 from shared.outbox import append
 from tests.model.stage import stop_before
@@ -37,6 +37,7 @@ MEANINGS: Final = {
     outbox.CLAIM_AWAITED.statement: "claims what clients wait for",
     outbox.CLAIM_ONE.statement: "claims one message",
     lanes.ADVANCE: "says that the lane is alive",
+    owners.UNMOVED.statement: "looks at the owners of its items",
     outbox.SETTLE.statement: "settles",
     outbox.KEEP: "keeps what is not finished",
     outbox.NOTIFY: "tells who waits for dead letters",

@@ -24,7 +24,7 @@ from tests.integration.projector.conftest import ProjectorProcess
 
 SETTLING = """
     FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'EXECUTE settle%'
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%EXECUTE settle(%'
 """
 
 
@@ -188,6 +188,7 @@ def test_the_server_ends_a_batch_that_stands_still_after_it_was_recorded(
     relay = make_relay(batch_deadline_seconds=1, fan_out_step=1, fan_out_budget_seconds=0)
     outbox.user(1)
     outbox.item(1)
+    outbox.item(2)
     drain(relay)
     if outcome == "failed":
         outbox.append("user", 1, 2, "exploded", {})

@@ -7,12 +7,37 @@ import psycopg
 import pytest
 from pymongo.database import Database
 
+from projector.batch import Batch, prepare_to_relay
+from projector.outbox import Recorded
+from projector.owners import unmoved
 from projector.relay import Relay
+from projector.settings import ProjectorSettings
 from shared.mongo import Document
-from shared.postgres import SETTLED_CHANNEL
-from tests.fixtures.relays import Outbox, Watched, drain
+from shared.postgres import SETTLED_CHANNEL, connect
+from tests.fixtures.relays import Outbox, OutboxAndUsers, Watched, drain
 
 MakeRelay = Callable[..., Relay]
+
+
+@pytest.fixture
+def outbox(postgres: psycopg.Connection) -> Outbox:
+    return OutboxAndUsers(postgres)
+
+
+@pytest.fixture
+def before_the_next_settlement(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Lets something else happen once, after a batch is stored and before its settlement is sent."""
+    settle = Batch.settle
+
+    def let_happen(action: Callable[[], object]) -> None:
+        def after_action(self: Batch, *arguments: Any, **keywords: Any) -> Recorded:
+            monkeypatch.setattr(Batch, "settle", settle)
+            action()
+            return settle(self, *arguments, **keywords)
+
+        monkeypatch.setattr(Batch, "settle", after_action)
+
+    return let_happen
 
 
 def owner(user_id: int, version: int, name: str) -> dict[str, Any]:
@@ -52,6 +77,24 @@ def test_an_item_stored_after_the_rename_looked_is_corrected_by_its_own_look(
     assert owners(read_models) == {1: (1, "Grace", 2)}
 
 
+def test_an_item_sees_a_rename_that_was_committed_and_relayed_after_its_claim(
+    relay: Relay, outbox: Outbox, make_relay: MakeRelay, watch: Callable[[], Watched], read_models: Database[Document]
+) -> None:
+    outbox.user(1)
+    drain(relay)
+    outbox.item(1, owner=ADA)
+    database, commands = watch()
+
+    def rename() -> None:
+        outbox.user(1, 2, "Grace")
+        assert relay.run_once().settled == 1
+
+    commands.before_next("insert", "items_read", rename)
+    make_relay(database).run_once()
+
+    assert owners(read_models) == {1: (1, "Grace", 2)}
+
+
 def test_an_item_that_looked_before_the_rename_was_stored_is_found_by_the_rename(
     relay: Relay, outbox: Outbox, make_relay: MakeRelay, watch: Callable[[], Watched], read_models: Database[Document]
 ) -> None:
@@ -68,16 +111,78 @@ def test_an_item_that_looked_before_the_rename_was_stored_is_found_by_the_rename
     assert owners(read_models) == {1: (1, "Grace", 2)}
 
 
-def test_a_rename_stored_between_an_items_store_and_its_look_reaches_it(
-    an_item_and_a_rename: None, make_relay: MakeRelay, watch: Callable[[], Watched], read_models: Database[Document]
-) -> None:
-    database, commands = watch()
-    for_item, for_user = make_relay(database, batch_size=1), make_relay(batch_size=1)
-    commands.before_next("find", "users_read", for_user.run_once)
+BeforeTheNextSettlement = Callable[[Callable[[], object]], None]
 
-    for_item.run_once()
+
+def test_a_rename_stored_between_an_items_store_and_its_look_reaches_it(
+    an_item_and_a_rename: None,
+    make_relay: MakeRelay,
+    before_the_next_settlement: BeforeTheNextSettlement,
+    read_models: Database[Document],
+) -> None:
+    for_item, for_user = make_relay(batch_size=1), make_relay(batch_size=1)
+    before_the_next_settlement(for_user.run_once)
+
+    assert for_item.run_once().settled == 1
 
     assert owners(read_models) == {1: (1, "Grace", 2)}
+
+
+def test_a_rename_that_commits_after_an_items_store_does_not_keep_it_and_reaches_it_later(
+    relay: Relay,
+    outbox: Outbox,
+    before_the_next_settlement: BeforeTheNextSettlement,
+    read_models: Database[Document],
+) -> None:
+    outbox.user(1)
+    drain(relay)
+    outbox.item(1, owner=ADA)
+    before_the_next_settlement(lambda: outbox.user(1, 2, "Grace"))
+
+    assert relay.run_once().settled == 1
+    assert owners(read_models) == {1: (1, "Ada", 1)}
+
+    drain(relay)
+    assert owners(read_models) == {1: (1, "Grace", 2)}
+
+
+def test_the_look_at_owners_reads_theirs_and_no_other_rows(
+    settings: ProjectorSettings, postgres: psycopg.Connection
+) -> None:
+    postgres.execute(
+        "INSERT INTO users (version, name, email)"
+        " SELECT 1, 'Ada', 'user' || n || '@example.org' FROM generate_series(1, 5000) AS n"
+    )
+    postgres.execute("VACUUM ANALYZE users")
+    with connect(settings, "test", autocommit=True) as lane:
+        prepare_to_relay(lane)
+        embedded = dict.fromkeys(range(1, 5001, 10), 1)
+        ((explained,),) = lane.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {unmoved(embedded)}".encode()).fetchall()
+    found = [node for node in nodes(explained[0]["Plan"]) if node.get("Relation Name") == "users"]
+    assert [(node["Index Name"], node["Actual Rows"], node["Actual Loops"]) for node in found] == [
+        ("pk_users", 1, len(embedded))
+    ]
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for part in plan.get("Plans", ()) for node in nodes(part))]
+
+
+def test_what_becomes_of_others_beside_an_item_whose_owner_moved_on_is_recorded_once(
+    five_items: None, make_relay: MakeRelay, outbox: Outbox, read_models: Database[Document]
+) -> None:
+    relay = make_relay(**STEPS)
+    rename = outbox.user(1, 2, "Grace")
+    broken = outbox.append("user", 9, 1, "exploded", {})
+    outbox.item(6, owner=ADA)
+
+    counts = relay.run_once()
+
+    assert (counts.unfinished, counts.failed, counts.settled) == (1, 1, 1)
+    assert outbox.ids() == [rename]
+    assert [(failed, state) for failed, state, _ in outbox.failures()] == [(broken, "retrying")]
+    drain(relay)
+    assert set(owners(read_models).values()) == {(1, "Grace", 2)}
 
 
 def test_a_redelivery_finishes_the_looks_that_a_crash_left(

@@ -98,14 +98,14 @@ def test_a_failure_that_is_tried_again_while_a_newer_version_settles_does_not_st
     assert retrying.run_once().failed == 1
     settle, settling = Batch.settle, list[Future[BatchCounts]]()
 
-    def settle_after_the_newer(*arguments: Any) -> Recorded:
+    def settle_after_the_newer(*arguments: Any, **keywords: Any) -> Recorded:
         if not settling:
             outbox.item(7, 2)
             settling.append(pool.submit(newer.run_once))
             wait_until(
                 lambda: settling[0].done() or postgres.execute(BLOCKED).fetchone() == (1,), "it has settled, or waits"
             )
-        return settle(*arguments)
+        return settle(*arguments, **keywords)
 
     monkeypatch.setattr(Batch, "settle", settle_after_the_newer)
     with ThreadPoolExecutor(1) as pool:

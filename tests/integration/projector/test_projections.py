@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -15,9 +16,14 @@ from projector.relay import Relay
 from shared.events.registry import AGGREGATE_TYPES, PAYLOADS
 from shared.mongo import Document
 from shared.read_models import READ_MODELS
-from tests.fixtures.relays import Outbox, drain
+from tests.fixtures.relays import Outbox, OutboxAndUsers, drain
 
 NAMES = [read_model.name for read_model in READ_MODELS]
+
+
+@pytest.fixture
+def outbox(postgres: psycopg.Connection) -> Outbox:
+    return OutboxAndUsers(postgres)
 
 
 @pytest.mark.parametrize("aggregate_type", sorted(AGGREGATE_TYPES))
