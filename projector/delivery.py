@@ -22,8 +22,8 @@ from projector.projections.registry import PROJECTIONS, Projection, project
 from projector.replays import Shadow
 from projector.settings import ProjectorSettings
 from shared.events.registry import UnreadableEventError, read_event
-from shared.installation import MARK, MARK_MILLISECONDS
-from shared.mongo import META, Document, primary_process
+from shared.installation import read_mark
+from shared.mongo import Document, primary_process
 from shared.mongo_time import MongoTime
 from shared.outbox.message import OutboxMessage
 from shared.read_models import ITEMS_READ, USERS_READ, OwnerDocument, ReadModel
@@ -64,8 +64,7 @@ class Delivery:
 
     def read_mark(self) -> Document | None:
         """Return the mark of the read models. Raises PyMongo's errors."""
-        with pymongo.timeout(MARK_MILLISECONDS / 1000):
-            return self._database[META].find_one(MARK)
+        return read_mark(self._database)
 
     def deliver(self, messages: Sequence[OutboxMessage], deadline: Deadline, shadow: Shadow | None = None) -> Delivered:
         """Write what `messages` say and return the outcome of each aggregate.

@@ -4,6 +4,9 @@ Nothing is settled unless hands were shaken a short while before, and they are s
 either database was put back in time, or lost what it had acknowledged, its number is lower than the other's for good,
 see Installation.refusal. MongoDB is proposed the next number before PostgreSQL commits it, so a process that dies in
 between leaves nothing that looks like a loss.
+
+A handshake is a durable write on either side, one after the other. After a rest a batch does not wait for it to write:
+it looks whether MongoDB still holds what it held, and hands are shaken while it writes.
 """
 
 import threading
@@ -20,7 +23,14 @@ from pymongo.write_concern import WriteConcern
 from projector.retry import TRANSIENT, retrying
 from projector.settings import ProjectorSettings
 from shared.history import HANDSHAKE
-from shared.installation import MARK, READ_INSTALLATION, ForeignReadModelsError, read_installation
+from shared.installation import (
+    MARK,
+    READ_INSTALLATION,
+    ForeignReadModelsError,
+    Installation,
+    read_installation,
+    read_mark,
+)
 from shared.mongo import META, Document
 from shared.postgres import connect
 
@@ -40,8 +50,8 @@ TAKE: Final = f"""
 SOON_DURABLE: Final = WriteConcern(w=1)
 
 
-def shake_hands(connection: psycopg.Connection, database: Database[Document]) -> None:
-    """Record the next number on both sides. `connection` is in autocommit mode.
+def shake_hands(connection: psycopg.Connection, database: Database[Document]) -> Installation:
+    """Record the next number on both sides and return the installation with it. `connection` is in autocommit mode.
 
     Raises ForeignReadModelsError when the numbers are not at one, NotMigratedError when there are no tables.
     """
@@ -54,6 +64,7 @@ def shake_hands(connection: psycopg.Connection, database: Database[Document]) ->
             raise ForeignReadModelsError("the read models are no longer those of this installation")
     agreed = meta.with_options(write_concern=SOON_DURABLE)
     agreed.update_one({**MARK, "proposed": proposed}, {"$set": {"agreed": proposed}})
+    return taken
 
 
 class Handshake:
@@ -66,12 +77,27 @@ class Handshake:
         self._one_shakes = threading.Lock()
         self._connection: psycopg.Connection | None = None
         self._begun = float("-inf")
+        self._shaken: Installation | None = None
         self._due = threading.Event()
+        self._at_once = threading.Event()
 
-    def be_recent(self) -> None:
+    def before_writing(self) -> None:
+        """Return once MongoDB is known to hold what it held. If this raises, nothing may be written.
+
+        Hands that were not shaken a short while ago are shaken meanwhile.
+        """
+        if self._is_recent():
+            return
+        if self._shaken and self._shaken.is_kept_by(read_mark(self._database), self._shaken.handshake):
+            self._at_once.set()
+            self._due.set()
+        else:
+            self.before_settling()
+
+    def before_settling(self) -> None:
         """Return once hands were shaken a short while ago. If this raises, nothing may be settled."""
         with self._one_shakes:
-            if time.monotonic() - self._begun >= EVERY_SECONDS:
+            if not self._is_recent():
                 self._shake()
 
     def settled(self) -> None:
@@ -91,11 +117,22 @@ class Handshake:
         for attempt in retrying(stop, on_retry=doubt):
             with attempt:
                 while not stop.is_set():
-                    if self._due.wait(END_SECONDS) and not stop.wait(EVERY_SECONDS):
+                    if self._due.wait(END_SECONDS):
+                        self._wait_for_more(stop)
                         self._shake_if_due()
         with suppress(*TRANSIENT):
             self._shake_if_due()
         self._close()
+
+    def _wait_for_more(self, stop: threading.Event) -> None:
+        """Wait, so that one handshake serves many batches, unless somebody cannot."""
+        end = time.monotonic() + EVERY_SECONDS
+        while not stop.is_set() and (left := end - time.monotonic()) > 0:
+            if self._at_once.wait(min(left, END_SECONDS)):
+                break
+
+    def _is_recent(self) -> bool:
+        return time.monotonic() - self._begun < EVERY_SECONDS
 
     def _shake_if_due(self) -> None:
         with self._one_shakes:
@@ -104,11 +141,12 @@ class Handshake:
 
     def _shake(self) -> None:
         # What is settled from here on may come after the number.
+        self._at_once.clear()
         self._due.clear()
         begun = time.monotonic()
         try:
             with pymongo.timeout(self._settings.connect_timeout_seconds):
-                shake_hands(self._connected(), self._database)
+                self._shaken = shake_hands(self._connected(), self._database)
         except BaseException:
             self._due.set()
             self._close()

@@ -71,7 +71,8 @@ class Projector:
                 name=name,
                 awaited_only=lane == 0,
                 suspects=suspects,
-                before_settling=self._handshake.be_recent,
+                before_writing=self._handshake.before_writing,
+                before_settling=self._handshake.before_settling,
                 on_settled=on_settled,
             )
             for lane, name in enumerate(lanes)

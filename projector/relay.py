@@ -71,6 +71,7 @@ class Relay:
         name: str = "lane",
         awaited_only: bool = False,
         suspects: Suspects | None = None,
+        before_writing: Callable[[], None] = lambda: None,
         before_settling: Callable[[], None] = lambda: None,
         on_settled: Callable[[outbox.Settlement, float], None] | None = None,
     ) -> None:
@@ -78,10 +79,11 @@ class Relay:
 
         `name` is this lane's own in `projectors`. One that is `awaited_only` serves waiting clients and nobody else, so
         that none of them stands behind a bulk import. `suspects` are tried one by one before all others.
-        `before_settling` may raise, and then nothing is settled. `on_settled` is told of each batch after its commit,
-        with the seconds it took.
+        `before_writing` may raise, and then nothing is written; `before_settling`, and then nothing is settled.
+        `on_settled` is told of each batch after its commit, with the seconds it took.
         """
         self._name = name
+        self._before_writing = before_writing
         self._before_settling = before_settling
         self._on_settled = on_settled
         self._settings = settings
@@ -176,7 +178,7 @@ class Relay:
             messages = self._claimed = claim(batch)
             if not messages:
                 return BatchCounts(seconds=time.monotonic() - begun)
-            self._before_settling()
+            self._before_writing()
             phases.ended("claim")
             delivered = self._delivery.deliver(messages, deadline, batch.shadow)
             phases.include(delivered.seconds)
@@ -209,6 +211,7 @@ class Relay:
     def _settle(
         self, batch: Batch, messages: Sequence[OutboxMessage], delivered: Delivered, deadline: Deadline, begun: float
     ) -> tuple[outbox.Settlement, outbox.Recorded]:
+        self._before_settling()
         # Not settled by what a mongod acknowledged whose read models nobody has looked at.
         if self._delivery.mongod != self._mongod:
             raise InstallationChangedError("MongoDB's primary")

@@ -14,6 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import psycopg
+import pymongo
 from psycopg.rows import class_row
 from pymongo import ReadPreference
 from pymongo.database import Database
@@ -116,6 +117,12 @@ class Installation:
             f"{went_back} was restored or has lost what it had acknowledged "
             f"(handshake: MongoDB has {agreed}, PostgreSQL has {self.handshake})"
         )
+
+
+def read_mark(database: Database[Document]) -> Document | None:
+    """Return the mark of the read models, as most see it. Raises PyMongo's errors."""
+    with pymongo.timeout(MARK_MILLISECONDS / 1000):
+        return database[META].find_one(MARK)
 
 
 def read_installation(connection: psycopg.Connection, statement: str = READ_INSTALLATION) -> Installation:

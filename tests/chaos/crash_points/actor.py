@@ -116,6 +116,7 @@ class Actor:
 
         lane = f"{self.name} lane 0"
         suspects = None if connected else Suspects([lane], self.settings.batch_size)
+        handshake = None if connected else self._handshake()
         self._position = ClaimPosition()
         relay = Relay(
             self.settings,
@@ -124,7 +125,8 @@ class Actor:
             self._position,
             name=lane,
             suspects=suspects,
-            before_settling=(lambda: None) if connected else self._handshake().be_recent,
+            before_writing=handshake.before_writing if handshake else (lambda: None),
+            before_settling=handshake.before_settling if handshake else (lambda: None),
         )
         self._stack.callback(relay.close)
         return relay

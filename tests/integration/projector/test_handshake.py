@@ -1,7 +1,9 @@
 """The handshake: a database whose files were put back in time is told from the one it was."""
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
 
 import psycopg
 import pytest
@@ -20,7 +22,7 @@ from shared.installation import (
 )
 from shared.mongo import Document
 from shared.postgres import connect
-from tests.fixtures.relays import Outbox, Watched, drain, projecting
+from tests.fixtures.relays import Commands, Outbox, Watched, drain, projecting
 from tests.fixtures.waiting import wait_until
 
 
@@ -153,28 +155,62 @@ def test_hands_are_shaken_before_a_batch_is_settled_and_after_it(
             assert handshake_of(postgres) == 1
     assert handshake_of(postgres) == 2
 
-    monkeypatch.setattr("projector.handshake.EVERY_SECONDS", 0.01)
+    monkeypatch.setattr("projector.handshake.EVERY_SECONDS", 1.0)
     with projecting(settings):
         outbox.user(3)
         wait_until(lambda: handshake_of(postgres) == 4, "hands are shaken before the next batch and after it")
+        time.sleep(1.0)
         outbox.user(4)
         wait_until(lambda: handshake_of(postgres) == 6, "and before the next and after it")
     assert handshake_of(postgres) == 6
 
 
-def test_nothing_is_written_where_hands_cannot_be_shaken(
+@pytest.fixture
+def shaking(
     make_relay: Callable[..., Relay],
     settings: ProjectorSettings,
     outbox: Outbox,
-    read_models: Database[Document],
+    watch: Callable[[], Watched],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # A deposed primary with a projector of its own: its connections last, and the read models are another's by now.
+) -> Iterator[tuple[Relay, Commands]]:
+    """A relay that has shaken hands, never a short while ago, and what it sends to MongoDB."""
     monkeypatch.setattr("projector.handshake.EVERY_SECONDS", 0.0)
-    relay = make_relay(before_settling=Handshake(settings, "test", read_models).be_recent)
+    database, commands = watch()
+    handshake = Handshake(settings, "test", database)
+    relay = make_relay(database, before_writing=handshake.before_writing, before_settling=handshake.before_settling)
     outbox.user(1)
     drain(relay)
-    read_models["meta"].update_one({}, {"$set": {"timeline": 2, "agreed": 77, "proposed": 77}})
+    commands.sent.clear()
+    yield relay, commands
+    handshake._close()  # noqa: SLF001 - at the end of its own loop, which does not run here
+
+
+def test_after_a_rest_a_batch_does_not_wait_for_hands_to_write_but_to_be_settled(
+    shaking: tuple[Relay, Commands], outbox: Outbox, postgres: psycopg.Connection
+) -> None:
+    relay, commands = shaking
+    message, before = outbox.user(2), handshake_of(postgres)
+    commands.before_next("update", "meta", lambda: seen.append(outbox.ids()))
+    seen: list[list[int]] = []
+
+    assert relay.run_once().settled == 1
+
+    assert [(name, command[name]) for name, command in commands.sent] == [
+        ("find", "meta"), ("insert", "users_read"), ("update", "meta"), ("update", "meta"),
+    ]  # fmt: skip
+    assert seen == [[message]]
+    assert handshake_of(postgres) == before + 1
+
+
+SOMEBODY_ELSES: Final = {"$set": {"timeline": 2, "agreed": 77, "proposed": 77}}
+
+
+def test_nothing_is_written_where_hands_cannot_be_shaken(
+    shaking: tuple[Relay, Commands], outbox: Outbox, read_models: Database[Document]
+) -> None:
+    # A deposed primary with a projector of its own: its connections last, and the read models are another's by now.
+    relay, _ = shaking
+    read_models["meta"].update_one({}, SOMEBODY_ELSES)
     message = outbox.user(2)
 
     for _ in range(2):
@@ -182,6 +218,18 @@ def test_nothing_is_written_where_hands_cannot_be_shaken(
             relay.run_once()
     assert outbox.ids() == [message]
     assert read_models["users_read"].count_documents({"_id": 2}) == 0
+
+
+def test_nothing_is_settled_where_hands_cannot_be_shaken_any_more(
+    shaking: tuple[Relay, Commands], outbox: Outbox, read_models: Database[Document]
+) -> None:
+    relay, commands = shaking
+    commands.before_next("insert", "users_read", lambda: read_models["meta"].update_one({}, SOMEBODY_ELSES))
+    message = outbox.user(2)
+
+    with pytest.raises(ForeignReadModelsError):
+        relay.run_once()
+    assert outbox.ids() == [message]
 
 
 @pytest.fixture
