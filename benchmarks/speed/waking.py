@@ -224,7 +224,7 @@ WAKING: Final[tuple[Benchmark, ...]] = (
     ),
     ratio(
         "lag-rested",
-        "the same after a rest, when hands are shaken first",
+        "the same after a rest, when hands are shaken as well",
         Target(2, "most"),
         partial(idle, pause=REST_SECONDS),
         unit="ms",
