@@ -57,7 +57,7 @@ class WakeListener:
                     self._wake(Wake.decode(notification.payload))
 
     def _wake(self, wake: Wake) -> None:
-        is_served = self._awaited_lane.wake(wake.lowest)
-        # The other lanes would find nothing, and keep the databases busy with it.
-        if not (wake.awaited_only and is_served):
+        # Whoever would find nothing would keep the databases busy with it.
+        is_served = wake.kind != "unawaited" and self._awaited_lane.wake(wake.lowest)
+        if not (wake.kind == "awaited" and is_served):
             self._lanes.wake(wake.lowest)

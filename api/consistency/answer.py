@@ -15,6 +15,7 @@ from api.consistency.waker import Waker
 from api.metrics import ApiMetrics
 from api.problems import RETRY_AFTER_HEADERS
 from api.unit_of_work import Committed
+from shared.outbox.wake import Wake
 
 RETRY_AFTER_SECONDS = "1"
 
@@ -57,7 +58,7 @@ class Consistency:
         """Wake the relay, wait as preferred, and answer `status`, or 202 when the write cannot be read yet."""
         visible = await self._was_visible(committed)
         if not visible:
-            self._waker.wake(committed.message_id, awaited=self.preference.waits)
+            self._waker.wake(Wake(committed.message_id, "awaited" if self.preference.waits else "unawaited"))
         fields = self._request.scope["log_fields"]
         fields.update(message_id=committed.message_id, commit_seconds=round(committed.seconds, 6))
         if committed.repeated:

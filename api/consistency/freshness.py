@@ -15,6 +15,7 @@ from api.metrics import ApiMetrics
 from api.pool import Pool
 from shared.mongo_time import MongoTime
 from shared.outbox.lookup import LOOK_UP, MAKE_AWAITED, AsOf
+from shared.outbox.wake import Wake
 
 FIRST_PAUSE_SECONDS: Final = 0.01
 PENDING: Final = frozenset({"pending", "retrying"})
@@ -77,7 +78,7 @@ class Freshness:
         found = await self._look_up(token)
         if found.state in PENDING:
             # One that was claimed just then is not awaited; and the others find it as well.
-            self._waker.wake(token.message_id, awaited=False)
+            self._waker.wake(Wake(token.message_id))
             if seconds > 0:
                 found = await self._wait(token, found, seconds, begun)
         if found.state in PENDING:

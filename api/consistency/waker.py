@@ -1,10 +1,11 @@
 """Waking the relay after a commit, so that an idle projector need not wait for its next poll.
 
-Never inside the command's transaction: NOTIFY there serialises all commits. Wakes are coalesced: while one is on its
-way, those that come meanwhile go as one with the next.
+Never inside the command's transaction: NOTIFY there serialises all commits. Wakes are coalesced: those that come while
+one is on its way, or shortly after it, go as one with the next. So a relay has more in a batch, and fewer batches.
 """
 
 import asyncio
+from contextlib import suppress
 
 import psycopg
 
@@ -16,6 +17,12 @@ from shared.settings import Settings
 
 RECONNECT_SECONDS = 1.0
 
+# Whoever was woken is busy for longer than this, and looks again afterwards.
+COALESCE_SECONDS = 0.002
+
+# What no client waits for is gathered for so long.
+GATHER_SECONDS = 0.01
+
 _log = get_logger("waker")
 
 
@@ -26,13 +33,15 @@ class Waker:
         self._settings = settings
         self._name = name
         self._pending = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._next: Wake | None = None
 
-    def wake(self, message_id: int, *, awaited: bool) -> None:
-        """Tell the relay, soon, that this message was committed, and whether a client waits for it."""
-        wake = Wake(message_id, awaited_only=awaited)
+    def wake(self, wake: Wake) -> None:
+        """Tell the relay, soon, what was committed."""
         self._next = self._next | wake if self._next else wake
         self._pending.set()
+        if wake.kind != "unawaited":
+            self._urgent.set()
 
     async def run(self) -> None:
         """Send wakes until cancelled."""
@@ -48,6 +57,14 @@ class Waker:
         while True:
             await self._pending.wait()
             self._pending.clear()
+            self._urgent.clear()
             wake, self._next = self._next, None
             if wake:
                 await connection.execute("SELECT pg_notify(%s, %s)", (WAKE_CHANNEL, wake.encode()))
+                await asyncio.sleep(COALESCE_SECONDS)
+                await self._gather()
+
+    async def _gather(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_SECONDS):
+                await self._urgent.wait()

@@ -73,7 +73,7 @@ async def _commit_rate(store: Store, writers: int, seconds: float, *, wakes: boo
             done = await create_item(UnitOfWork(pool, awaited=True, trace_context=None), new)
             commits += 1
             if wakes:
-                waker.wake(done.message_id, awaited=True)
+                waker.wake(Wake(done.message_id, "awaited"))
 
     begun = time.perf_counter()
     await asyncio.gather(*(write(begun + seconds) for _ in range(writers)))
@@ -115,7 +115,7 @@ def _visible_after(store: Store, listener: psycopg.Connection, number: int, paus
     row = store.postgres.execute(APPEND, {"id": number}).fetchone()
     assert row is not None  # noqa: S101 - RETURNING has a row
     begun = time.perf_counter()
-    store.postgres.execute("SELECT pg_notify(%s, %s)", (WAKE_CHANNEL, Wake(row[0], awaited_only=True).encode()))
+    store.postgres.execute("SELECT pg_notify(%s, %s)", (WAKE_CHANNEL, Wake(row[0], "awaited").encode()))
     for _ in listener.notifies(timeout=30, stop_after=1):
         pass
     return time.perf_counter() - begun
@@ -184,7 +184,7 @@ async def _lags(store: Store, ids: Iterator[int], rate: int, seconds: float, mod
                 message_id = int(row[0]) if row else 0
                 committed[message_id] = time.perf_counter()
                 if mode == "wake":
-                    waker.wake(message_id, awaited=True)
+                    waker.wake(Wake(message_id, "awaited"))
 
     tasks = [asyncio.create_task(waker.run()), asyncio.create_task(listen())]
     await asyncio.sleep(0.1)

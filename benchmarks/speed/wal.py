@@ -93,7 +93,7 @@ def hearing(_: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure]]:
             begun = time.perf_counter()
             row = writer.execute(INSERT, (f"item {next(numbers)}",)).fetchone()
             if wakes and row:
-                waker.execute("SELECT pg_notify(%s, %s)", (WAKE_CHANNEL, Wake(row[0], awaited_only=True).encode()))
+                waker.execute("SELECT pg_notify(%s, %s)", (WAKE_CHANNEL, Wake(row[0], "awaited").encode()))
             return (queues[name].get(timeout=WAIT_SECONDS) - begun) * 1000
 
         def median(name: str, *, wakes: bool) -> Callable[[], float]:

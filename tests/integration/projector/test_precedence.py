@@ -29,7 +29,7 @@ def test_one_lane_stands_back_while_a_client_is_served_and_another_goes_on(
     def client_was_served() -> bool:
         # Any lane may take it; only the first one's clients are known to wait.
         message_id = outbox.append("user", 1, 1, "exploded", {}, awaited=True)
-        postgres.execute("SELECT pg_notify(%s, %s)", (WAKE_CHANNEL, Wake(message_id, awaited_only=True).encode()))
+        postgres.execute("SELECT pg_notify(%s, %s)", (WAKE_CHANNEL, Wake(message_id, "awaited").encode()))
         wait_until(lambda: not outbox.ids(), "it was taken")
         return claimed_by_first()
 
