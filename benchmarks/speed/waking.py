@@ -23,7 +23,7 @@ from benchmarks.speed.benchmark import Benchmark, Measure, Report, Result, Scale
 from benchmarks.speed.ratio import MOST_ROUNDS, Pair
 from benchmarks.speed.servers import Servers, Store
 from benchmarks.speed.writing import tags_of, with_an_owner
-from shared.outbox.wake import AWAITED, Wake
+from shared.outbox.wake import PREFIXES, Wake
 from shared.postgres import SETTLED_CHANNEL, WAKE_CHANNEL, connect_async
 
 # Between two messages, with and without time for hands to be shaken by somebody else first.
@@ -39,7 +39,7 @@ APPEND: Final = """
     RETURNING id
 """
 APPEND_AND_NOTIFY: Final = (
-    f"WITH added AS ({APPEND}) SELECT id, pg_notify('{WAKE_CHANNEL}', '{AWAITED}' || id) FROM added"
+    f"WITH added AS ({APPEND}) SELECT id, pg_notify('{WAKE_CHANNEL}', '{PREFIXES['awaited']}' || id) FROM added"
 )
 
 
