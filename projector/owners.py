@@ -2,7 +2,7 @@
 
 An owner that is in the write model as an item embeds it needs no correction: whoever renames it afterwards is relayed
 afterwards, and finds the item. So the read model is looked at only once an owner has moved on in the write model, see
-projector/projections/references.py. An error is all that keeps a statement from those that are sent behind it.
+projector/projections/references.py. In what is sent as one query, an error is all that stops what comes behind it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
