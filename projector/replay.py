@@ -7,43 +7,35 @@ the live collection. Everything is recorded page by page, so a replay that was i
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import wait
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Final, cast
+from typing import Final
 from uuid import UUID
 
 import psycopg
-from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from projector import replays, rows
-from projector.deadline import Deadline
+from projector.copying import Copying
 from projector.drift import Drift
-from projector.projections.gate import UnstorableDocumentError, Write, apply, write_of
-from projector.projections.item import owner_of
-from projector.projections.references import FanOut, correct_owners, fan_out_step
-from projector.projections.registry import PROJECTIONS, Projection, project
+from projector.projections.registry import PROJECTIONS, Projection
 from projector.replays import ReplayAtWork, ReplayCancelledError, ReplayError
 from projector.shadow import build_indexes, create_shadow, uuid_of
 from projector.shapes import ShapeTooOldError, tolerated_by_replays
-from projector.swap import give_up, swap
+from projector.swap import fail, give_up, swap
 from projector.verify import compare
 from shared.background import in_background
-from shared.events.event import Event
 from shared.installation import InstallationChangedError
 from shared.mongo import Document
-from shared.outbox.departed import departed
-from shared.read_models import ITEMS_READ, USERS_READ, Tombstone, shapes_of
+from shared.read_models import shapes_of
 from shared.read_models_lock import alone_with_read_models
 from shared.shadows import drop_shadows
 
-# Rows of one step, which is recorded, and those that are read while the ones before them are written.
+# Rows of one step, which is recorded.
 PAGE: Final = 4000
-READ: Final = 1000
 EXAMPLES: Final = 3
 
 
@@ -73,9 +65,16 @@ class Replay:
         self._database = database
         self._projection: Projection = PROJECTIONS[aggregate_type]
         self._aggregate_type = aggregate_type
-        self._page_deadline_seconds = page_deadline_seconds
         self._rate = rate
         self._tolerated = tolerated_by_replays(take_back=take_back)
+        self._copying = Copying(
+            connection,
+            installation,
+            database,
+            aggregate_type,
+            page_deadline_seconds=page_deadline_seconds,
+            tolerated=self._tolerated,
+        )
 
     def run(self, on_step: Callable[[ReplayAtWork], None] = lambda _: None) -> int:
         """Go from where it is to the end; return how many rows were copied in all. `on_step` is told after each step.
@@ -120,10 +119,10 @@ class Replay:
     def copy(self, replay: ReplayAtWork) -> ReplayAtWork:
         """Copy the tombstones, or the next page of rows; return where the replay is afterwards."""
         if replay.cursor == replays.TOMBSTONES:
-            self._copy_tombstones(replay)
+            self._copying.copy_tombstones(replay)
             return self._advanced(replay, cursor=0, rows=0)
         limit = min(PAGE, max(1, int(self._rate))) if self._rate else PAGE
-        last, count = self._copy_page(replay, limit)
+        last, count = self._copying.copy_page(replay, limit)
         if count:
             return self._advanced(replay, cursor=last, rows=count)
         replays.move(self._connection, replay.id, "verifying")
@@ -150,7 +149,8 @@ class Replay:
             reason = (
                 f" (a version that makes shape {newer} wrote, too: replay with that)" if newer > replay.shape else ""
             )
-            self._give_up(replay, f"the rebuilt documents differ from their rows{reason}: {'; '.join(map(str, drift))}")
+            error = f"the rebuilt documents differ from their rows{reason}: {'; '.join(map(str, drift))}"
+            fail(self._connection, self._database, replay.id, error)
         indexes.result()
 
     def _drift(self, replay: ReplayAtWork) -> Sequence[Drift]:
@@ -196,100 +196,7 @@ class Replay:
                 raise ReplayCancelledError
             replays.register(self._connection, read_model, shadow, shadow_uuid, expected, takes_back=takes_back)
 
-    def _copy_tombstones(self, replay: ReplayAtWork) -> None:
-        """Put a tombstone into the shadow for whatever late messages could bring back."""
-        with self._step(replay):
-            gone = list(departed(self._connection, self._projection.read_model))
-            (now,) = self._connection.execute("SELECT clock_timestamp()").fetchone() or (None,)
-        self._bury(replay, (Tombstone(_id=i, version=version, deleted_at=now) for i, version in gone))
-        live = self._database[self._projection.read_model.name]
-        self._bury(replay, iter(cast("Iterator[Tombstone]", live.find({"deleted_at": {"$type": "date"}}))))
-
-    def _bury(self, replay: ReplayAtWork, tombstones: Iterator[Tombstone]) -> None:
-        while page := list(islice(tombstones, READ)):
-            with self._step(replay) as (deadline, session):
-                # What has a row is not deleted, whatever the live collection says; a row that is gone never returns.
-                alive = rows.versions_of(self._connection, self._projection.rows, [found["_id"] for found in page])
-                writes = [write_of(found, is_new=True) for found in page if found["_id"] not in alive]
-                self._apply(replay, writes, deadline, session)
-
-    def _copy_page(self, replay: ReplayAtWork, limit: int) -> tuple[int, int]:
-        """Copy the next rows into the shadow; return the last id, and how many these were."""
-        last, copied, left = replay.cursor, 0, list[FanOut]()
-        with self._step(replay) as (deadline, session):
-            writing = in_background(lambda: None)
-            try:
-                while copied < limit and (events := self._read(after=last, limit=min(READ, limit - copied))):
-                    writes = [self._write(event) for event in events]
-                    last, copied = events[-1].aggregate_id, copied + len(events)
-                    if self._projection.is_owner:
-                        left += [FanOut(owner_of(write.document)) for write in writes if write.version > 1]
-                    writing.result()
-                    writing = in_background(partial(self._put, replay, writes, deadline, session))
-                writing.result()
-            finally:
-                # The transaction must not end before what is written under it.
-                wait([writing])
-        # A page of users may own any number of items: each step has a transaction and a deadline of its own.
-        while left:
-            with self._step(replay) as (deadline, session):
-                left, refused = fan_out_step([self._database[ITEMS_READ.name]], left, READ, deadline, session)
-                self._raise_refused(refused)
-        return last, copied
-
-    def _read(self, *, after: int, limit: int) -> Sequence[Event]:
-        return rows.events_page(self._connection, self._aggregate_type, self._projection.rows, after=after, limit=limit)
-
-    def _put(self, replay: ReplayAtWork, writes: Sequence[Write], deadline: Deadline, session: ClientSession) -> None:
-        """Write documents into the shadow, items with the owners of now."""
-        self._apply(replay, writes, deadline, session)
-        if self._projection.owner_field:
-            owners = {write.aggregate_id: write.owner for write in writes if write.owner}
-            users, shadow = self._database[USERS_READ.name], self._database[replay.shadow]
-            self._raise_refused(correct_owners(users, shadow, owners, deadline, session))
-
-    def _write(self, event: Event) -> Write:
-        try:
-            # What the row says goes over what a message of the same version said: it may have had another shape.
-            return write_of(project(event), self._projection.owner_field, is_repair=True, is_new=True)
-        except UnstorableDocumentError as error:
-            raise _RefusedError(f"{event.aggregate_type} {event.aggregate_id}: {error}") from error
-
     def _advanced(self, replay: ReplayAtWork, *, cursor: int, rows: int) -> ReplayAtWork:
-        with self._step(replay):
+        with self._copying.step(replay):
             replays.advance(self._connection, replay.id, cursor=cursor, rows=rows)
         return replace(replay, cursor=cursor, copied=replay.copied + rows)
-
-    def _apply(self, replay: ReplayAtWork, writes: Sequence[Write], deadline: Deadline, session: ClientSession) -> None:
-        self._raise_refused(apply(self._database[replay.shadow], writes, deadline, session).refused)
-
-    @contextmanager
-    def _step(self, replay: ReplayAtWork) -> Iterator[tuple[Deadline, ClientSession]]:
-        """Hold the read models for one transaction, in which this replay is surely at work."""
-        deadline = Deadline.after(self._page_deadline_seconds)
-        try:
-            with (
-                self._connection.transaction(),
-                self._database.client.start_session(causal_consistency=True) as session,
-            ):
-                held = replays.hold_read_models(self._connection, tolerated=self._tolerated)
-                if held.shadow is None or held.shadow.replay_id != replay.id:
-                    raise ReplayCancelledError
-                if held.incarnation != self._installation:
-                    raise InstallationChangedError
-                yield deadline, session
-                deadline.remaining()
-        except _RefusedError as error:
-            self._give_up(replay, str(error))
-
-    def _raise_refused(self, refused: Mapping[int, str]) -> None:
-        for aggregate_id, error in refused.items():
-            raise _RefusedError(f"{self._aggregate_type} {aggregate_id}: {error}")
-
-    def _give_up(self, replay: ReplayAtWork, error: str) -> None:
-        give_up(self._connection, self._database, replay.id, error)
-        raise ReplayError(f"the replay failed, the read model is as it was: {error}")
-
-
-class _RefusedError(RuntimeError):
-    """A document that the projection made cannot be stored."""

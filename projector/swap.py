@@ -6,7 +6,7 @@ owner is alone until `done`: it writes nothing, and the swap is finished first. 
 says whether it was done.
 """
 
-from typing import Final
+from typing import Final, NoReturn
 
 import psycopg
 import pymongo
@@ -50,6 +50,12 @@ def give_up(connection: psycopg.Connection, database: Database[Document], replay
     with alone_with_read_models(connection):
         replays.move(connection, replay_id, "failed", error)
         drop_shadows(database)
+
+
+def fail(connection: psycopg.Connection, database: Database[Document], replay_id: int, error: str) -> NoReturn:
+    """Give the replay at work up, and raise ReplayError."""
+    give_up(connection, database, replay_id, error)
+    raise replays.ReplayError(f"the replay failed, the read model is as it was: {error}")
 
 
 def cancel(connection: psycopg.Connection, database: Database[Document]) -> str | None:

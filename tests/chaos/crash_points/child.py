@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from projector import claims, connection, handshake, relay, replay, replay_run, swap
+from projector import claims, connection, copying, handshake, relay, replay, replay_run, swap
 from projector.settings import ProjectorSettings
 from shared import postgres
 from shared.logs import configure_logs
@@ -173,7 +173,7 @@ def make_small() -> None:
     What is done beside other work is done before it: effects have one order, in which a point is the same each time.
     """
     replay.PAGE = 3  # type: ignore[misc] - a constant
-    replay.in_background = at_once
+    copying.in_background = replay.in_background = at_once
     replay_run.open_relay_connection = effects.unwatched(replay_run.open_relay_connection)
     claims.DUE_SECONDS = relay.HEARTBEAT_SECONDS = handshake.EVERY_SECONDS = 3600.0  # type: ignore[misc] - constants
 

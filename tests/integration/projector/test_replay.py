@@ -11,6 +11,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 
 from api.scripts.clean_mongo import clean
+from projector import copying
 from projector import replay as replay_module
 from projector.process import Projector
 from projector.relay import Relay
@@ -113,7 +114,7 @@ def test_what_only_queries_look_by_is_indexed_at_the_end_unless_it_is_to_go_slow
 def test_rows_are_read_while_the_ones_before_them_are_written(
     make_replay: MakeReplay, rows: Rows, watch: Callable[[], Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_module, "READ", 2)
+    monkeypatch.setattr(copying, "READ", 2)
     owner_id = rows.user()
     for _ in range(4):
         rows.item(owner_id)
@@ -339,7 +340,7 @@ def test_every_step_has_a_transaction_and_a_deadline_of_its_own(
     for _ in range(6):
         rows.item(ada)
     replay()
-    monkeypatch.setattr(replay_module, "READ", 2)
+    monkeypatch.setattr(copying, "READ", 2)
     database, commands = watch()
     users = make_replay("user", database)
     snapshots: list[object] = []
