@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from operator import attrgetter
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, Final, Self, cast
 from uuid import UUID
 
@@ -32,8 +32,6 @@ SESSION: Final = (
     "SET enable_hashjoin = off",
     NO_ESCAPES,
 )
-
-NOBODY: Final[Mapping[int, int]] = MappingProxyType({})
 
 PREPARED: Final = (
     replays.HELD,
@@ -96,7 +94,7 @@ class Batch:
         time: MongoTime | None,
         seconds: float | None = None,
         *,
-        embedded: Mapping[int, int] = NOBODY,
+        embedded: Mapping[int, int] | None = None,
     ) -> Recorded:
         """Record what became of each message, tell those who wait, and commit.
 

@@ -6,9 +6,10 @@ nothing is stuck, and who waits for a late commit is answered by its wake: polls
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 
 import httpx
 import psycopg
@@ -222,73 +223,79 @@ def test_of_late_commits_that_come_together_each_is_answered(
         assert FROM_THE_START not in claims.since(before)
 
 
+Heard = Callable[[int, float], Awaitable[list[str]]]
+
+
+@pytest.fixture
+def heard(postgres: psycopg.Connection) -> Heard:
+    """Listens from now on; returns what wakes said, as soon as there are so many or so many seconds are over."""
+    postgres.execute(f"LISTEN {WAKE_CHANNEL}".encode())
+
+    def hear(count: int, seconds: float) -> list[str]:
+        return [each.payload for each in postgres.notifies(timeout=seconds, stop_after=count)]
+
+    return partial(asyncio.to_thread, hear)
+
+
+@asynccontextmanager
+async def sending(waker: Waker) -> AsyncIterator[None]:
+    """Let it send wakes meanwhile."""
+    running = asyncio.create_task(waker.run())
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 @pytest.mark.parametrize(
     ("awaited", "payload"), [((True, True, True), "a5"), ((True, False, True), "5"), ((False,) * 3, "u5")]
 )
 def test_of_wakes_that_are_sent_as_one_the_lowest_identity_goes(
-    api_settings: ApiSettings, postgres: psycopg.Connection, awaited: tuple[bool, ...], payload: str
+    api_settings: ApiSettings, heard: Heard, awaited: tuple[bool, ...], payload: str
 ) -> None:
-    postgres.execute(f"LISTEN {WAKE_CHANNEL}".encode())
-
     async def wake_three_times() -> None:
         waker = Waker(api_settings, "kata-api test")
         for message_id, is_awaited in zip((8, 5, 9), awaited, strict=True):
             waker.wake(Wake(message_id, "awaited" if is_awaited else "unawaited"))
-        running = asyncio.create_task(waker.run())
-        payloads = await asyncio.to_thread(
-            lambda: [each.payload for each in postgres.notifies(timeout=20, stop_after=1)]
-        )
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        assert payloads == [payload]
+        async with sending(waker):
+            assert await heard(1, 20) == [payload]
 
     asyncio.run(wake_three_times())
 
 
 def test_wakes_that_come_shortly_after_another_go_as_one(
-    api_settings: ApiSettings, postgres: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+    api_settings: ApiSettings, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.consistency.waker.COALESCE_SECONDS", 0.5)
-    postgres.execute(f"LISTEN {WAKE_CHANNEL}".encode())
-
-    def heard(count: int, seconds: float) -> list[str]:
-        return [each.payload for each in postgres.notifies(timeout=seconds, stop_after=count)]
 
     async def wake_again_and_again() -> None:
         waker = Waker(api_settings, "kata-api test")
-        running = asyncio.create_task(waker.run())
-        waker.wake(Wake(7, "awaited"))
-        assert await asyncio.to_thread(heard, 1, 20) == ["a7"]
-        for message_id in (9, 8, 10):
-            waker.wake(Wake(message_id, "awaited"))
-            await asyncio.sleep(0.01)
-        assert await asyncio.to_thread(heard, 2, 1.5) == ["a8"]
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        async with sending(waker):
+            waker.wake(Wake(7, "awaited"))
+            assert await heard(1, 20) == ["a7"]
+            for message_id in (9, 8, 10):
+                waker.wake(Wake(message_id, "awaited"))
+                await asyncio.sleep(0.01)
+            assert await heard(2, 1.5) == ["a8"]
 
     asyncio.run(wake_again_and_again())
 
 
 def test_what_nobody_waits_for_is_gathered_until_somebody_waits(
-    api_settings: ApiSettings, postgres: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+    api_settings: ApiSettings, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.consistency.waker.GATHER_SECONDS", 3600.0)
-    postgres.execute(f"LISTEN {WAKE_CHANNEL}".encode())
-
-    def heard(count: int, seconds: float) -> list[str]:
-        return [each.payload for each in postgres.notifies(timeout=seconds, stop_after=count)]
 
     async def wake_for_nobody_and_for_somebody() -> None:
         waker = Waker(api_settings, "kata-api test")
-        running = asyncio.create_task(waker.run())
-        waker.wake(Wake(7, "unawaited"))
-        assert await asyncio.to_thread(heard, 1, 20) == ["u7"]
-        waker.wake(Wake(8, "unawaited"))
-        assert await asyncio.to_thread(heard, 1, 0.2) == []
-        waker.wake(Wake(9, "awaited"))
-        assert await asyncio.to_thread(heard, 1, 20) == ["8"]
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        async with sending(waker):
+            waker.wake(Wake(7, "unawaited"))
+            assert await heard(1, 20) == ["u7"]
+            waker.wake(Wake(8, "unawaited"))
+            assert await heard(1, 0.2) == []
+            waker.wake(Wake(9, "awaited"))
+            assert await heard(1, 20) == ["8"]
 
     asyncio.run(wake_for_nobody_and_for_somebody())
 

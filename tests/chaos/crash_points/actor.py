@@ -116,7 +116,7 @@ class Actor:
 
         lane = f"{self.name} lane 0"
         suspects = None if connected else Suspects([lane], self.settings.batch_size)
-        handshake = None if connected else self._handshake()
+        hooks = {} if connected else self._handshakes()
         self._position = ClaimPosition()
         relay = Relay(
             self.settings,
@@ -125,16 +125,15 @@ class Actor:
             self._position,
             name=lane,
             suspects=suspects,
-            before_writing=handshake.before_writing if handshake else (lambda: None),
-            before_settling=handshake.before_settling if handshake else (lambda: None),
+            **hooks,
         )
         self._stack.callback(relay.close)
         return relay
 
-    def _handshake(self) -> Handshake:
+    def _handshakes(self) -> dict[str, Any]:
         shaking = Handshake(self.settings, self.name, self.database)
         self._stack.callback(shaking._close)  # noqa: SLF001 - at the end of its own loop, which does not run here
-        return shaking
+        return {"before_writing": shaking.before_writing, "before_settling": shaking.before_settling}
 
     def settle_all(self, relay: Relay) -> None:
         """Wake the lane and step it, as often as it takes, until nothing is left.
