@@ -10,6 +10,8 @@ from benchmarks.speed.servers import Servers
 
 Verdict = Literal["met", "missed", "undecided"]
 FEWEST_LONG_ROUNDS: Final = 3
+# A quick run takes one so manieth of the time.
+QUICK_PART: Final = 10
 
 Measure = Callable[[], float]
 Report = Callable[[str], None]
@@ -17,7 +19,10 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much a run may take: on one `part`th of the data, and the seconds bound each ratio."""
+    """How much a run may take: on one `part`th of the data, and the seconds bound each ratio.
+
+    A `quick` one is a glance at everything: its figures say whether a benchmark works and where to look, no more.
+    """
 
     quick: bool
     part: int = 1
@@ -25,12 +30,25 @@ class Scale:
     @property
     def seconds(self) -> float:
         """The time for the rounds of one ratio."""
-        return 6.0 if self.quick else 30.0
+        return 1.0 if self.quick else 30.0
 
     @property
     def fewest_rounds(self) -> int:
         """So many rounds at least."""
         return 2 if self.quick else 5
+
+    @property
+    def warm_up(self) -> bool:
+        """Whether the first round only warms up."""
+        return not self.quick
+
+    def spell(self, seconds: float) -> float:
+        """Return how long to measure what is worth `seconds` when there is time for them."""
+        return seconds / QUICK_PART if self.quick else seconds
+
+    def times(self, count: int) -> int:
+        """Return how often to do what is worth `count` times when there is time for them; twice at least."""
+        return max(2, count // QUICK_PART) if self.quick else count
 
     def of(self, count: int) -> int:
         """Return how many of `count` to work on."""
@@ -128,8 +146,8 @@ def ratio(  # noqa: PLR0913 - what a benchmark is, each part by its name
                 ours,
                 other,
                 seconds=scale.seconds,
-                fewest=FEWEST_LONG_ROUNDS if takes_long else scale.fewest_rounds,
-                warm_up=not takes_long,
+                fewest=min(FEWEST_LONG_ROUNDS, scale.fewest_rounds) if takes_long else scale.fewest_rounds,
+                warm_up=scale.warm_up and not takes_long,
                 on_round=lambda so_far: report(str(so_far)),
             )
         return [of_pairs(benchmark, pairs, unit, notes())]

@@ -29,7 +29,7 @@ async def _ours(opened: Opened, new: ItemCreate) -> None:
 @contextmanager
 def forms(servers: Servers, scale: Scale, *, other: str) -> Iterator[tuple[Measure, Measure]]:
     """Yield the commands a second of some writers, as the product does them, and in the other form."""
-    seconds, numbers = (1.0 if scale.quick else 3.0), count()
+    seconds, numbers = scale.spell(3.0), count()
     with servers.store() as store:
         with_an_owner(store)
 

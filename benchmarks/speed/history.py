@@ -74,6 +74,7 @@ def growth(benchmark: Benchmark, servers: Servers, scale: Scale, report: Report)
                     partial(measure, few, scale),
                     seconds=scale.seconds,
                     fewest=scale.fewest_rounds,
+                    warm_up=scale.warm_up,
                     on_round=lambda so_far, what=what: report(f"{what.name}: {so_far}"),
                 )
                 results.append(of_pairs(what, pairs, unit, {}))
@@ -107,11 +108,11 @@ def _read(grown: Grown, scale: Scale) -> float:
     def get() -> Request:
         return Request("GET", f"/items/{1 + next(number) * 7919 % grown.items}", 200)
 
-    return load.run(grown.url, 16, get, seconds=1.0 if scale.quick else 2.0).rate
+    return load.run(grown.url, 16, get, seconds=scale.spell(2.0)).rate
 
 
 def _write(grown: Grown, scale: Scale) -> float:
-    rate = load.run(grown.url, 16, new_item(), seconds=1.0 if scale.quick else 2.0).rate
+    rate = load.run(grown.url, 16, new_item(), seconds=scale.spell(2.0)).rate
     work.wait_idle(grown.store)
     return rate
 

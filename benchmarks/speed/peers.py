@@ -25,19 +25,31 @@ PEERS: Final = {
 }
 FILES: Final = Path(__file__).parent / "rivals" / "peers"
 OURS: Final = 50_000
-THEIRS: Final = 1_000
+THEIRS: Final = 2_000
 COLLECTION: Final = "items_peer"
+FASTEST: Final = "txoutbox"
 
 
-def against(benchmark: Benchmark, servers: Servers, scale: Scale, report: Report, *, peer: str) -> Sequence[Result]:
-    """Return the drain of new items by one projector process over that of the peer, both in messages a second."""
+def against(
+    benchmark: Benchmark, servers: Servers, scale: Scale, report: Report, *, peer: str, bare: bool = False
+) -> Sequence[Result]:
+    """Return the drain of new items by one projector process over that of the peer, both in messages a second.
+
+    `bare`: the driver's insert_many instead of the projector, the most there is to reach.
+    """
     file, requirement = PEERS[peer]
     number, theirs = scale.of(OURS), scale.of(THEIRS)
-    with scratch_directory() as directory, servers.store() as store, servers.store() as other, store.projector():
+    with scratch_directory() as directory, servers.store() as store, store.projector():
         python = _environment(directory, requirement)
         documents = directory / "documents.jsonl"
-        found = work.documents(other.postgres, 1, theirs)
+        found = work.documents(store.postgres, 1, theirs)
         documents.write_bytes(b"\n".join(orjson.dumps(document) for document in found) + b"\n")
+
+        many = work.documents(store.postgres, 1, number) if bare else []
+
+        def floor() -> float:
+            work.empty_items(store)
+            return number / work.insert_many(store.mongo["items_read"], many)
 
         def ours() -> float:
             work.empty_items(store)
@@ -46,28 +58,34 @@ def against(benchmark: Benchmark, servers: Servers, scale: Scale, report: Report
             return number / work.drained_in(store, number)
 
         def measured() -> float:
-            work.empty_items(other, COLLECTION)
-            _run(other, python, file, documents, "fill", theirs)
-            return theirs / float(_run(other, python, file, documents, "drain", theirs).splitlines()[-1])
+            # A store of its own each time: what a round leaves claimed does not stand in the way of the next.
+            with servers.store() as other:
+                work.empty_items(other, COLLECTION)
+                _run(other, python, file, documents, "fill", theirs)
+                seconds = float(_run(other, python, file, documents, "drain", theirs).splitlines()[-1])
+                if other.mongo[COLLECTION].count_documents({}) != theirs:
+                    raise AssertionError(f"{peer} has not written every document")
+            return theirs / seconds
 
         pairs = interleaved(
-            ours,
+            floor if bare else ours,
             measured,
             seconds=scale.seconds / 2,
             fewest=scale.fewest_rounds,
+            warm_up=scale.warm_up,
             on_round=lambda so_far: report(str(so_far)),
         )
-        if other.mongo[COLLECTION].count_documents({}) != theirs:
-            raise AssertionError(f"{peer} has not written every document")
     return [of_pairs(benchmark, pairs, "messages/s", {"installed": requirement})]
 
 
 def _environment(directory: Path, requirement: str) -> str:
     """Make a virtual environment with the peer and the driver of MongoDB; return its Python."""
-    subprocess.run([sys.executable, "-m", "venv", directory / "venv"], check=True)
     python = str(directory / "venv" / "bin" / "python")
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement, "pymongo"]
-    subprocess.run(install, check=True)
+    for command in (
+        ("venv", "--python", sys.executable, directory / "venv"),
+        ("pip", "install", "--python", python, requirement, "pymongo"),
+    ):
+        subprocess.run([sys.executable, "-m", "uv", "--quiet", *command], check=True)
     return python
 
 
@@ -81,12 +99,20 @@ def _run(store: Store, python: str, file: str, documents: Path, verb: str, count
     return done.stdout
 
 
-AGAINST_PEERS: Final[tuple[Benchmark, ...]] = tuple(
+AGAINST_PEERS: Final[tuple[Benchmark, ...]] = (
+    *(
+        Benchmark(
+            f"drain-peer-{peer}",
+            f"drain of new items by one projector process over that of {peer}",
+            Target(20),
+            partial(against, peer=peer),
+        )
+        for peer in PEERS
+    ),
     Benchmark(
-        f"drain-peer-{peer}",
-        f"drain of new items by one projector process over that of {peer}",
+        "drain-peer-limit",
+        f"the limit of that: bare `insert_many` of the same documents over the drain of {FASTEST}, the fastest of them",
         Target(20),
-        partial(against, peer=peer),
-    )
-    for peer in PEERS
+        partial(against, peer=FASTEST, bare=True),
+    ),
 )

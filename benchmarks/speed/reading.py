@@ -24,7 +24,7 @@ PAGE: Final = 100
 @contextmanager
 def by_id(servers: Servers, scale: Scale, *, clients: int) -> Iterator[tuple[Measure, Measure]]:
     """Yield GET /items/{id} by so many clients, of the product and of the plain route, in requests a second."""
-    seconds, number = (1.0 if scale.quick else 3.0), scale.of(ITEMS)
+    seconds, number = scale.spell(3.0), scale.of(ITEMS)
     chosen = random.Random(5)  # noqa: S311 - not a secret
     with servers.store() as store, store.projector(), store.api() as url, store.serving(DUAL_WRITE) as other_url:
         work.empty_items(store)
@@ -45,7 +45,7 @@ def a_page(servers: Servers, scale: Scale, *, plain: bool = False) -> Iterator[t
 
     By HTTP from the product, or from a `plain` route that does the same find and no more: the most there is to reach.
     """
-    seconds, number = (1.0 if scale.quick else 3.0), scale.of(ITEMS)
+    seconds, number = scale.spell(3.0), scale.of(ITEMS)
     with (
         servers.store() as store,
         store.projector(),

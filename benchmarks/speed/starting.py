@@ -15,7 +15,7 @@ def up(benchmark: Benchmark, _: Servers, scale: Scale, report: Report) -> Sequen
     """Return the seconds from `kata up` on a warm data directory until everything answers."""
     found = []
     with Instance() as kata:
-        for _round in range(2 if scale.quick else 7):
+        for _round in range(scale.times(7)):
             kata.down()
             begun = time.perf_counter()
             kata.up()
@@ -27,7 +27,7 @@ def up(benchmark: Benchmark, _: Servers, scale: Scale, report: Report) -> Sequen
 def show_help(benchmark: Benchmark, _: Servers, scale: Scale, report: Report) -> Sequence[Result]:
     """Return the seconds of `projector --help`."""
     found = []
-    for _round in range(3 if scale.quick else 15):
+    for _round in range(scale.times(15)):
         begun = time.perf_counter()
         command = [sys.executable, "-m", "projector.cli", "--help"]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

@@ -20,7 +20,7 @@ from api.pool import Pool
 from api.unit_of_work import UnitOfWork
 from benchmarks.speed import work
 from benchmarks.speed.benchmark import Benchmark, Measure, Report, Result, Scale, Target, of_pairs, ratio
-from benchmarks.speed.ratio import MOST_ROUNDS, Pair
+from benchmarks.speed.ratio import Pair
 from benchmarks.speed.servers import Servers, Store
 from benchmarks.speed.writing import tags_of, with_an_owner
 from shared.outbox.wake import PREFIXES, Wake
@@ -46,7 +46,7 @@ APPEND_AND_NOTIFY: Final = (
 @contextmanager
 def committing(servers: Servers, scale: Scale, *, writers: int) -> Iterator[tuple[Measure, Measure]]:
     """Yield the commits a second of so many writers, each of which wakes the relay, or does not."""
-    seconds = 1.0 if scale.quick else 4.0
+    seconds = scale.spell(4.0)
     with servers.store() as store:
         with_an_owner(store)
 
@@ -94,7 +94,7 @@ async def _listen(connection: psycopg.AsyncConnection[Any]) -> None:
 @contextmanager
 def idle(servers: Servers, scale: Scale, *, pause: float) -> Iterator[tuple[Measure, Measure]]:
     """Yield the median from a commit to its settling on an idle installation, and of one durable write, in ms."""
-    rounds, ids = int((1.5 if scale.quick else 5.0) / pause), count(1)
+    rounds, ids = scale.times(int(5.0 / pause)), count(1)
     with servers.store() as store, store.projector(), psycopg.connect(store.database_url, autocommit=True) as listener:
         listener.execute(sql.SQL("LISTEN {}").format(sql.Identifier(SETTLED_CHANNEL)))
         floor = store.mongo["floor"]
@@ -130,21 +130,26 @@ def _written_after(floor: Any, document: Mapping[str, Any] | RawBSONDocument, pa
 
 Lags = tuple[float, float]  # p50 and p99, in milliseconds
 
+# Nothing but its polls tells a poller, so its polls come often.
+PROJECTORS: Final[Mapping[tuple[str, ...], Mapping[str, str]]] = {
+    ("wake", "notify"): {},
+    ("poll",): {"POLL_INTERVAL_SECONDS": "0.01"},
+}
+
 
 def under_load(benchmark: Benchmark, servers: Servers, scale: Scale, report: Report, *, rate: int) -> Sequence[Result]:
     """Return p50 and p99 of the lag at `rate` writes a second, over those of polling, and of NOTIFY in the command."""
-    seconds = 2.0 if scale.quick else 6.0
-    found: dict[str, list[Lags]] = {"wake": [], "poll": [], "notify": []}
+    seconds = scale.spell(6.0)
+    found: dict[str, list[Lags]] = {"wake": [], "notify": [], "poll": []}
     with servers.store() as store:
         ids = count(1)
-        rounds = scale.fewest_rounds + 1
-        for number in range(min(rounds, MOST_ROUNDS)):
-            for mode, lags in found.items():
-                # Nothing but its polls tells a poller, so its polls come often.
-                poll = {"POLL_INTERVAL_SECONDS": "0.01"} if mode == "poll" else {}
-                with store.projector(**poll):
-                    lags.append(asyncio.run(_lags(store, ids, rate, seconds, mode)))
-                report(f"round {number + 1}, {mode}: p50 {lags[-1][0]:.1f} ms, p99 {lags[-1][1]:.1f} ms")
+        for number in range(scale.fewest_rounds + 1):
+            for modes, settings in PROJECTORS.items():
+                with store.projector(**settings):
+                    for mode in modes:
+                        p50, p99 = asyncio.run(_lags(store, ids, rate, seconds, mode))
+                        found[mode].append((p50, p99))
+                        report(f"round {number + 1}, {mode}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
     results: list[Result] = []
     for other, said in (("poll", "polling every 10 ms"), ("notify", "NOTIFY in the command's transaction")):
         rounds_of_both = list(zip(found["wake"][1:], found[other][1:], strict=True))

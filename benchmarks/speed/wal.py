@@ -70,7 +70,7 @@ def _listen(dsn: str, heard: SimpleQueue[float], stop: threading.Event) -> None:
 @contextmanager
 def hearing(_: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure]]:
     """Yield the median from sending a commit to where it is heard: by notification, and by the WAL; in ms."""
-    rounds, numbers, stop = (30 if scale.quick else 200), count(), threading.Event()
+    rounds, numbers, stop = scale.times(200), count(), threading.Event()
     with ExitStack() as stack:
         directory = stack.enter_context(scratch_directory())
         settings = {"wal_level": "logical"}

@@ -45,7 +45,7 @@ def writing(
     headers: tuple[str, ...],
 ) -> Iterator[tuple[Measure, Measure]]:
     """Yield POST /items by so many clients, to the product and to the dual write."""
-    seconds = 1.0 if scale.quick else 4.0
+    seconds = scale.spell(4.0)
     with servers.store() as store, servers.store() as other, store.projector(), store.api() as url:
         for each in (store, other):
             with_an_owner(each)
@@ -73,14 +73,14 @@ def during_an_import(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, 
             with work.held_back(store) as held:
                 work.append_items(held, next(first), number)
             work.wake(store.postgres)
-            found = load.run(url, 1, requests, seconds=0.5 if scale.quick else 10.0).median_milliseconds
+            found = load.run(url, 1, requests, seconds=scale.spell(10.0)).median_milliseconds
             if work.is_idle(store):
                 raise AssertionError("the import had drained before the measurement ended")
             work.wait_idle(store)
             return found
 
         def idle() -> float:
-            return load.run(url, 1, requests, seconds=1.0 if scale.quick else 5.0).median_milliseconds
+            return load.run(url, 1, requests, seconds=scale.spell(5.0)).median_milliseconds
 
         yield ours, idle
 

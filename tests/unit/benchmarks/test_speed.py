@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.speed.benchmark import Benchmark, Result, Target, named, of_figures, of_pairs
+from benchmarks.speed.benchmark import Benchmark, Result, Scale, Target, named, of_figures, of_pairs
 from benchmarks.speed.plot import draw
 from benchmarks.speed.ratio import MOST_ROUNDS, Pair, interleaved, ratio_of
 from benchmarks.speed.registry import BENCHMARKS
@@ -43,6 +43,13 @@ def test_one_that_does_not_become_narrow_ends_all_the_same_and_says_so() -> None
     pairs = interleaved(lambda: float(next(figures)), lambda: 1.0, seconds=600, on_round=lambda _: None)
     assert len(pairs) == MOST_ROUNDS
     assert "wider than 5%" in str(ratio_of(pairs))
+
+
+def test_a_quick_run_takes_a_tenth_of_the_time_and_still_has_something_to_compare() -> None:
+    quick, whole = Scale(quick=True), Scale(quick=False)
+    assert (quick.spell(4.0), whole.spell(4.0)) == (0.4, 4.0)
+    assert (quick.times(200), quick.times(7), whole.times(7)) == (20, 2, 7)
+    assert quick.fewest_rounds >= 2
 
 
 @pytest.mark.parametrize(
