@@ -4,7 +4,15 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 INT32_MAX: Final = 2**31 - 1
 INT64_MAX: Final = 2**63 - 1
@@ -25,13 +33,16 @@ def _only_digits(text: object) -> object:
 
 
 def format_time(time: datetime) -> str:
-    """Return `time` as RFC 3339 in UTC with milliseconds and Z."""
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Return `time` as RFC 3339 in UTC with milliseconds and Z. One without a zone is in UTC, see shared/mongo.py."""
+    in_utc = time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
+    return in_utc.isoformat(timespec="milliseconds") + "Z"
 
 
 Int32 = Annotated[int, Field(strict=True, ge=-INT32_MAX - 1, le=INT32_MAX)]
 Id = Annotated[int, Field(strict=True, ge=-INT64_MAX - 1, le=INT64_MAX)]
 PathId = Annotated[int, Field(ge=-INT64_MAX - 1, le=INT64_MAX), BeforeValidator(_only_digits)]
+# Of an answer: as the payload of an event has it, or as a document does.
+KnownId = Annotated[int, Field(validation_alias=AliasChoices("id", "_id"))]
 Name = Annotated[
     str,
     StringConstraints(strict=True, min_length=1, max_length=200),

@@ -34,7 +34,11 @@ PAGE_HEADERS: Final[dict[str, Any]] = {
 
 def encode_cursor(order: str, values: Sequence[Any]) -> str:
     """Return the cursor for `values`, the sort key of the last document shown in the order named `order`."""
-    return base64.urlsafe_b64encode(orjson.dumps([order, *values], option=orjson.OPT_UTC_Z)).decode().rstrip("=")
+    return (
+        base64.urlsafe_b64encode(orjson.dumps([order, *values], option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC))
+        .decode()
+        .rstrip("=")
+    )
 
 
 def decode_cursor(cursor: str, order: str, kinds: Sequence[type]) -> list[Any]:

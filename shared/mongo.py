@@ -24,6 +24,7 @@ Document = dict[str, Any]
 DURABLE: Final = WriteConcern(w="majority", j=True)
 MAJORITY: Final = ReadConcern("majority")
 CODEC: Final[CodecOptions[Document]] = CodecOptions(tz_aware=True)
+NAIVE: Final[CodecOptions[Document]] = CodecOptions(tz_aware=False)
 
 META: Final = "meta"
 
@@ -65,8 +66,12 @@ def read_model_database(client: MongoClient[Document], settings: Settings) -> Da
 
 
 def async_read_model_database(client: AsyncMongoClient[Document], settings: Settings) -> AsyncDatabase[Document]:
-    """Return the database of the read models, with majority reads."""
-    return client.get_database(settings.mongo_database, CODEC, write_concern=DURABLE, read_concern=MAJORITY)
+    """Return the database of the read models, with majority reads.
+
+    Times come without a zone and are in UTC: they are spelled and nothing else, and to put the zone to the times of a
+    page takes as long as all the rest of decoding it.
+    """
+    return client.get_database(settings.mongo_database, NAIVE, write_concern=DURABLE, read_concern=MAJORITY)
 
 
 def primary_process(client: MongoClient[Any]) -> ObjectId | None:

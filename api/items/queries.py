@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from api.errors import NotFoundError, QueryConflictError
-from api.items.schemas import ItemOut
+from api.items.schemas import ITEMS, ItemOut
 from api.paging import decode_cursor, encode_cursor
 from api.reads import Reads, again_if_swapped
 from shared.mongo import Document
@@ -71,7 +71,7 @@ async def item_by_id(reads: Reads, item_id: int) -> ItemOut:
     document = await reads.document(ITEMS_READ, item_id)
     if document is None:
         raise NotFoundError("Item", item_id)
-    return ItemOut.of_document(document)
+    return ItemOut.model_validate(document)
 
 
 @again_if_swapped
@@ -102,7 +102,7 @@ async def items_page(
         .batch_size(limit + 1)
     )
     documents = await found.to_list()
-    items = [ItemOut.of_document(document) for document in documents[:limit]]
+    items = ITEMS.validate_python(documents[:limit])
     if len(documents) <= limit:
         return items, None
     return items, encode_cursor(order, [documents[limit - 1][name] for name, _ in keys])
@@ -156,7 +156,7 @@ async def _page_with_words(
     documents = (
         await reads[ITEMS_READ].find(shown, session=reads.session).sort("_id", 1).batch_size(limit + 1).to_list()
     )
-    items = [ItemOut.of_document(document) for document in documents]
+    items = ITEMS.validate_python(documents)
     # By what was found, not by what is left of it: an item deleted in between must not end the list.
     return items, encode_cursor("id", [ids[limit - 1]]) if len(ids) > limit else None
 

@@ -1,9 +1,8 @@
 """The routes of items. Thin: read the request, call a command or a query, answer."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import TypeAdapter
 
 from api.body import JsonRoute
 from api.consistency.answer import accepted
@@ -12,12 +11,10 @@ from api.etag import ETAG_HEADERS, HEADER_NAME, etag_of
 from api.fields import PathId
 from api.items import commands, queries
 from api.items.queries import ItemFilter, Sort
-from api.items.schemas import ItemCreate, ItemDeleted, ItemOut, ItemUpdate, tag_as_stored
+from api.items.schemas import ITEMS, ItemCreate, ItemDeleted, ItemOut, ItemUpdate, tag_as_stored
 from api.paging import DEFAULT_LIMIT, PAGE_HEADERS, CursorParameter, Limit, page_answer
 from api.preconditions import NOT_MODIFIED, read_answer
 from api.problems import problems
-
-PAGE: Final = TypeAdapter(list[ItemOut])
 
 router = APIRouter(prefix="/items", tags=["items"], route_class=JsonRoute)
 
@@ -46,7 +43,7 @@ async def list_items(  # noqa: PLR0913 - each parameter is one of the request
     """Answer a page of items."""
     wanted = ItemFilter(tags=[tag_as_stored(wanted_tag) for wanted_tag in tag or ()], owner_id=owner_id, words=q)
     items, following = await queries.items_page(read_models, wanted, sort=sort, limit=limit, cursor=cursor)
-    return page_answer(request, PAGE, items, following)
+    return page_answer(request, ITEMS, items, following)
 
 
 @router.post(

@@ -1,13 +1,12 @@
 """What a client sends and gets about items."""
 
 import unicodedata
-from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter
 
 from api.expected import Versions
-from api.fields import NOT_BLANK, Id, Int32, Name, Time
+from api.fields import NOT_BLANK, Id, Int32, KnownId, Name, Time
 from shared.events.event import Event
 
 EXAMPLE: dict[str, JsonValue] = {
@@ -103,7 +102,7 @@ class ItemOut(BaseModel):
         }
     )
 
-    id: int
+    id: KnownId
     name: str
     description: str | None
     sell_in: int
@@ -124,10 +123,8 @@ class ItemOut(BaseModel):
         """Return what a read will answer after `event`."""
         return cls(version=event.aggregate_version, **event.payload)
 
-    @classmethod
-    def of_document(cls, document: Mapping[str, Any]) -> Self:
-        """Return the answer for a document of `items_read`."""
-        return cls(id=document["_id"], **document)
+
+ITEMS: Final = TypeAdapter(list[ItemOut])
 
 
 class ItemDeleted(BaseModel):

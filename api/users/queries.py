@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from api.errors import NotFoundError
 from api.paging import decode_cursor, encode_cursor
 from api.reads import Reads, again_if_swapped
-from api.users.schemas import UserOut
+from api.users.schemas import USERS, UserOut
 from shared.mongo import Document
 from shared.read_models import ALIVE, USERS_READ
 
@@ -18,7 +18,7 @@ async def user_by_id(reads: Reads, user_id: int) -> UserOut:
     document = await reads.document(USERS_READ, user_id)
     if document is None:
         raise NotFoundError("User", user_id)
-    return UserOut.of_document(document)
+    return UserOut.model_validate(document)
 
 
 @again_if_swapped
@@ -34,5 +34,5 @@ async def users_page(
         wanted["_id"] = {"$gt": last_id}
     found = reads[USERS_READ].find(wanted, session=reads.session).sort("_id", 1).limit(limit + 1).batch_size(limit + 1)
     documents = await found.to_list()
-    users = [UserOut.of_document(document) for document in documents[:limit]]
+    users = USERS.validate_python(documents[:limit])
     return users, encode_cursor(ORDER, [users[-1].id]) if len(documents) > limit else None

@@ -1,9 +1,8 @@
 """The routes of users. Thin: read the request, call a command or a query, answer."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import TypeAdapter
 
 from api.body import JsonRoute
 from api.consistency.answer import accepted
@@ -14,9 +13,7 @@ from api.paging import DEFAULT_LIMIT, PAGE_HEADERS, CursorParameter, Limit, page
 from api.preconditions import NOT_MODIFIED, read_answer
 from api.problems import problems
 from api.users import commands, queries
-from api.users.schemas import UserCreate, UserDeleted, UserOut, UserUpdate, as_stored
-
-PAGE: Final = TypeAdapter(list[UserOut])
+from api.users.schemas import USERS, UserCreate, UserDeleted, UserOut, UserUpdate, as_stored
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=JsonRoute)
 
@@ -37,7 +34,7 @@ async def list_users(
     """Answer a page of users in id order."""
     wanted = as_stored(email) if email is not None else None
     users, following = await queries.users_page(read_models, email=wanted, limit=limit, cursor=cursor)
-    return page_answer(request, PAGE, users, following)
+    return page_answer(request, USERS, users, following)
 
 
 @router.post(

@@ -1,13 +1,12 @@
 """What a client sends and gets about users."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, EmailStr, Field, validate_email
+from pydantic import BaseModel, BeforeValidator, ConfigDict, EmailStr, Field, TypeAdapter, validate_email
 from pydantic_core import PydanticCustomError
 
 from api.expected import Versions
-from api.fields import Name, Time
+from api.fields import KnownId, Name, Time
 from shared.events.event import Event
 
 
@@ -66,7 +65,7 @@ class UserOut(BaseModel):
         }
     )
 
-    id: int
+    id: KnownId
     name: str
     email: str
     version: int = Field(description="Counts the changes to this user: 1, 2, 3 ...")
@@ -83,10 +82,8 @@ class UserOut(BaseModel):
         """Return what a read will answer after `event`."""
         return cls(version=event.aggregate_version, **event.payload)
 
-    @classmethod
-    def of_document(cls, document: Mapping[str, Any]) -> Self:
-        """Return the answer for a document of `users_read`."""
-        return cls(id=document["_id"], **document)
+
+USERS: Final = TypeAdapter(list[UserOut])
 
 
 class UserDeleted(BaseModel):
