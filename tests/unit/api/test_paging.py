@@ -1,5 +1,7 @@
 """Cursors and links."""
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +11,7 @@ from pydantic import TypeAdapter
 from starlette.requests import Request
 
 from api.errors import CursorError
-from api.fields import INT64_MAX
+from api.fields import INT64_MAX, format_time
 from api.paging import decode_cursor, encode_cursor, page_answer
 
 IDS = st.integers(-INT64_MAX, INT64_MAX)
@@ -25,11 +27,30 @@ def test_a_cursor_comes_back_as_it_went(last_id: int, name: str, time: datetime)
     assert decode_cursor(encode_cursor("updated_at", [time, 1]), "updated_at", [datetime, int]) == [time, 1]
 
 
+@pytest.mark.usefixtures("in_tokyo")
+@given(MILLISECONDS)
+def test_a_time_as_the_read_models_have_it_is_in_utc_wherever_the_process_runs(moment: datetime) -> None:
+    as_read = moment.replace(tzinfo=None)
+    assert encode_cursor("updated_at", [as_read, 1]) == encode_cursor("updated_at", [moment, 1])
+    assert format_time(as_read) == format_time(moment)
+    assert datetime.fromisoformat(format_time(as_read)) == moment
+
+
 @given(st.text() | st.binary().map(lambda data: data.decode("latin-1")))
 def test_garbage_is_one_error(garbage: str) -> None:
     for order, kinds in (("id", [int]), ("name", [str, int]), ("updated_at", [datetime, int])):
         with pytest.raises(CursorError):
             decode_cursor(garbage, order, kinds)
+
+
+@pytest.fixture(scope="module")
+def in_tokyo() -> Iterator[None]:
+    """Be where the clocks are nine hours ahead."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 def request_for(query: bytes) -> Request:
