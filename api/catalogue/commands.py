@@ -6,6 +6,7 @@ So the same chunk again adds nothing. The caller keeps other imports out.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain
 from typing import Final
 
@@ -13,10 +14,13 @@ import psycopg
 
 from api.catalogue import repository
 from api.catalogue.entries import BadLine, ItemEntry, UserEntry
-from api.catalogue.events import KnownUser, NewItem, item_created
+from api.catalogue.events import NewItem, item_created
 from api.catalogue.repository import Cursor
 from shared.events.user import user_event
 from shared.outbox.append import copy_in
+from shared.rows.item import ItemRow
+from shared.rows.row import FIRST_VERSION
+from shared.rows.user import UserRow
 
 UNKNOWN_OWNER: Final = "owner_email: no user with this address"
 
@@ -58,7 +62,7 @@ def _first_of_each(entries: Sequence[UserEntry], known: Collection[str]) -> dict
     return first
 
 
-def _add_users(cursor: Cursor, new: Mapping[str, UserEntry], users: dict[str, KnownUser]) -> list[KnownUser]:
+def _add_users(cursor: Cursor, new: Mapping[str, UserEntry], users: dict[str, UserRow]) -> list[UserRow]:
     """Add the new users to the write model and to `users`; return those that this import added."""
     added = repository.add_users(cursor, [entry.name for entry in new.values()], list(new)) if new else []
     users.update((user.email, user) for user in added)
@@ -68,7 +72,7 @@ def _add_users(cursor: Cursor, new: Mapping[str, UserEntry], users: dict[str, Kn
 
 
 def _with_owners(
-    entries: Sequence[ItemEntry], users: Mapping[str, KnownUser], new_users: Mapping[str, UserEntry]
+    entries: Sequence[ItemEntry], users: Mapping[str, UserRow], new_users: Mapping[str, UserEntry]
 ) -> tuple[dict[tuple[int, str], ItemEntry], list[BadLine]]:
     """Return the items by what identifies them, and the lines whose owner is unknown or comes further down."""
     wanted: dict[tuple[int, str], ItemEntry] = {}
@@ -85,24 +89,39 @@ def _with_owners(
 
 
 def _add_items(
-    cursor: Cursor, wanted: Mapping[tuple[int, str], ItemEntry], users: Mapping[str, KnownUser]
+    cursor: Cursor, wanted: Mapping[tuple[int, str], ItemEntry], users: Mapping[str, UserRow]
 ) -> list[NewItem]:
     """Add the items with their tags and return them."""
     if not wanted:
         return []
     time = repository.now(cursor)
     items = [
-        NewItem(item_id, entry, users[entry.owner_email], time)
+        _new_item(item_id, entry, users[entry.owner_email], time)
         for item_id, entry in zip(repository.next_ids(cursor, "items", len(wanted)), wanted.values(), strict=True)
     ]
-    repository.add_items(cursor, items)
-    tags = repository.tag_ids(cursor, {tag for item in items for tag in item.entry.tags})
-    positions = ((item.id, position, tags[tag]) for item in items for position, tag in enumerate(item.entry.tags, 1))
+    repository.add_items(cursor, (item.row for item in items))
+    tags = repository.tag_ids(cursor, {tag for item in items for tag in item.tags})
+    positions = ((item.row.id, position, tags[tag]) for item in items for position, tag in enumerate(item.tags, 1))
     repository.add_item_tags(cursor, positions)
     return items
 
 
-def _append(cursor: Cursor, users: Sequence[KnownUser], items: Sequence[NewItem]) -> int | None:
+def _new_item(item_id: int, entry: ItemEntry, owner: UserRow, time: datetime) -> NewItem:
+    row = ItemRow(
+        id=item_id,
+        name=entry.name,
+        description=entry.description,
+        sell_in=entry.sell_in,
+        quality=entry.quality,
+        owner_id=owner.id,
+        version=FIRST_VERSION,
+        created_at=time,
+        updated_at=time,
+    )
+    return NewItem(row, owner, entry.tags)
+
+
+def _append(cursor: Cursor, users: Sequence[UserRow], items: Sequence[NewItem]) -> int | None:
     """Append the message of every row that was added; return the lowest id."""
     if not users and not items:
         return None

@@ -7,8 +7,9 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import TupleRow, class_row, scalar_row
 
-from api.catalogue.events import FIRST_VERSION, KnownUser, NewItem
 from shared.postgres import WAKE_CHANNEL
+from shared.rows.item import ItemRow
+from shared.rows.user import UserRow
 
 Cursor = psycopg.Cursor[TupleRow]
 
@@ -86,15 +87,15 @@ def wake_relay(connection: psycopg.Connection, message_id: int) -> None:
     connection.execute(NOTIFY, {"channel": WAKE_CHANNEL, "payload": str(message_id)})
 
 
-def lock_users(cursor: Cursor, emails: Collection[str]) -> list[KnownUser]:
+def lock_users(cursor: Cursor, emails: Collection[str]) -> list[UserRow]:
     """Return those of the users who exist, as they are now; they stay until the transaction ends."""
-    rows = cursor.connection.cursor(row_factory=class_row(KnownUser))
+    rows = cursor.connection.cursor(row_factory=class_row(UserRow))
     return rows.execute(LOCK_USERS, {"emails": list(emails)}).fetchall()
 
 
-def add_users(cursor: Cursor, names: Sequence[str], emails: Sequence[str]) -> list[KnownUser]:
+def add_users(cursor: Cursor, names: Sequence[str], emails: Sequence[str]) -> list[UserRow]:
     """Add the users and return them, but for those whose address somebody else has just taken."""
-    rows = cursor.connection.cursor(row_factory=class_row(KnownUser))
+    rows = cursor.connection.cursor(row_factory=class_row(UserRow))
     return rows.execute(ADD_USERS, {"names": names, "emails": emails}).fetchall()
 
 
@@ -128,23 +129,23 @@ def next_ids(cursor: Cursor, table: str, count: int) -> list[int]:
     return rows.execute(NEXT_IDS, {"table": table, "count": count}).fetchall()
 
 
-def add_items(cursor: Cursor, items: Iterable[NewItem]) -> None:
-    """Add the items at their first version."""
+def add_items(cursor: Cursor, items: Iterable[ItemRow]) -> None:
+    """Add the items."""
     with cursor.copy(COPY_ITEMS) as copy:
         for item in items:
             # As text, for psycopg would make text of it twice.
-            entry, time = item.entry, str(item.created_at)
+            created_at, updated_at = str(item.created_at), str(item.updated_at)
             copy.write_row(
                 (
                     item.id,
-                    entry.name,
-                    entry.description,
-                    entry.sell_in,
-                    entry.quality,
-                    item.owner.id,
-                    FIRST_VERSION,
-                    time,
-                    time,
+                    item.name,
+                    item.description,
+                    item.sell_in,
+                    item.quality,
+                    item.owner_id,
+                    item.version,
+                    created_at,
+                    updated_at,
                 )
             )
 

@@ -6,9 +6,7 @@ from api.items.schemas import ItemCreate, ItemUpdate
 from api.unit_of_work import Committed, UnitOfWork
 from shared.events.event import deleted
 from shared.events.item import AGGREGATE_TYPE, item_event
-from shared.write_model import Item
-
-KEPT_AS_GIVEN = ("name", "sell_in", "quality", "owner_id")
+from shared.rows.item import ItemColumns
 
 
 async def create_item(work: UnitOfWork, new: ItemCreate) -> Committed:
@@ -16,15 +14,14 @@ async def create_item(work: UnitOfWork, new: ItemCreate) -> Committed:
     async with work as connection:
         if earlier := await work.earlier():
             return earlier
-        item = Item(
+        columns = ItemColumns(
             name=new.name,
             description=new.description or None,
             sell_in=new.sell_in,
             quality=new.quality,
             owner_id=new.owner_id,
-            version=1,
         )
-        owner = await repository.add_item(connection, item)
+        item, owner = await repository.add_item(connection, columns)
         await repository.add_tags(connection, item.id, new.tags)
         return await work.commit(item_event("created", item, owner, new.tags))
 
@@ -34,18 +31,15 @@ async def update_item(work: UnitOfWork, item_id: int, changes: ItemUpdate, expec
     async with work as connection:
         item, now = await repository.locked_item(connection, item_id)
         owner = await repository.owner(connection, item.owner_id)
-        expected.check((item.version, owner.version))
-        for field in KEPT_AS_GIVEN:
-            value = getattr(changes, field)
-            if value is not None:
-                setattr(item, field, value)
-        if changes.description is not None:
-            item.description = changes.description or None
-        if item.owner_id != owner.id:
+        expected.check((item.version, owner["version"]))
+        columns = changes.model_dump(exclude_none=True, exclude={"tags"})
+        if "description" in columns:
+            columns["description"] = columns["description"] or None
+        item = item.changed(now, **columns)
+        if item.owner_id != owner["id"]:
             owner = await repository.owner(connection, item.owner_id)
         if changes.tags is not None:
             await repository.replace_tags(connection, item.id, changes.tags)
-        item.touch(now)
         await repository.update_item(connection, item)
         tags = changes.tags if changes.tags is not None else await repository.tags_of(connection, item.id)
         return await work.commit(item_event("updated", item, owner, tags))
@@ -56,6 +50,6 @@ async def delete_item(work: UnitOfWork, item_id: int, expected: Expected) -> Com
     async with work as connection:
         item, _ = await repository.locked_item(connection, item_id)
         owner = await repository.owner(connection, item.owner_id)
-        expected.check((item.version, owner.version))
+        expected.check((item.version, owner["version"]))
         deleted_at = await repository.delete_item(connection, item_id)
         return await work.commit(deleted(AGGREGATE_TYPE, item_id, item.version + 1, deleted_at))

@@ -9,7 +9,9 @@ from psycopg.rows import dict_row, scalar_row
 
 from api.errors import NotFoundError
 from api.unit_of_work import refusing
-from shared.write_model import Item, User
+from shared.events.item import OwnerPayload
+from shared.rows.item import ItemColumns, ItemRow
+from shared.rows.row import FIRST_VERSION
 
 OWNER_CONSTRAINT: Final = "item_owner_exists"
 
@@ -69,37 +71,38 @@ ADD_TAGS: Final = """
 REMOVE_TAGS: Final = "DELETE FROM item_tags WHERE item_id = %(item_id)s"
 
 
-async def owner(connection: AsyncConnection, user_id: int) -> User:
+async def owner(connection: AsyncConnection, user_id: int) -> OwnerPayload:
     """Return the user who owns an item, or shall own it. Raises NotFoundError."""
     cursor = await connection.cursor(row_factory=dict_row).execute(OWNER, {"id": user_id})
     found = await cursor.fetchone()
     if found is None:
         raise NotFoundError("Owner", user_id)
-    return User(**found)
+    return cast("OwnerPayload", found)
 
 
-async def add_item(connection: AsyncConnection, item: Item) -> User:
-    """Write a new item; the server's id and times are on it afterwards. Returns its owner. Raises NotFoundError."""
-    not_found = NotFoundError("Owner", item.owner_id)
+async def add_item(connection: AsyncConnection, new: ItemColumns) -> tuple[ItemRow, OwnerPayload]:
+    """Write a new item and return it with its owner. Raises NotFoundError."""
+    not_found = NotFoundError("Owner", new["owner_id"])
     with refusing(OWNER_CONSTRAINT, not_found):
-        found = await (await connection.execute(ADD_ITEM, item.columns())).fetchone()
+        found = await (await connection.execute(ADD_ITEM, {**new, "version": FIRST_VERSION})).fetchone()
     if found is None:
         raise not_found
-    item.id, item.created_at, item.updated_at, name, email, version = found
-    return User(id=item.owner_id, name=name, email=email, version=version)
+    item_id, created_at, updated_at, name, email, version = found
+    item = ItemRow(id=item_id, version=FIRST_VERSION, created_at=created_at, updated_at=updated_at, **new)
+    return item, OwnerPayload(id=item.owner_id, name=name, email=email, version=version)
 
 
-async def locked_item(connection: AsyncConnection, item_id: int) -> tuple[Item, datetime]:
+async def locked_item(connection: AsyncConnection, item_id: int) -> tuple[ItemRow, datetime]:
     """Return the item, locked until the transaction ends, and the database's time. Raises NotFoundError."""
     cursor = await connection.cursor(row_factory=dict_row).execute(LOCK_ITEM, {"id": item_id})
     found = await cursor.fetchone()
     if found is None:
         raise NotFoundError("Item", item_id)
     now: datetime = found.pop("now")
-    return Item(**found), now
+    return ItemRow(**found), now
 
 
-async def update_item(connection: AsyncConnection, item: Item) -> None:
+async def update_item(connection: AsyncConnection, item: ItemRow) -> None:
     """Write an item that is locked. Raises NotFoundError for the owner."""
     with refusing(OWNER_CONSTRAINT, NotFoundError("Owner", item.owner_id)):
         await connection.execute(UPDATE_ITEM, item.columns())

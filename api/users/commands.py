@@ -6,7 +6,6 @@ from api.users import repository
 from api.users.schemas import UserCreate, UserUpdate
 from shared.events.event import deleted
 from shared.events.user import AGGREGATE_TYPE, user_event
-from shared.write_model import User
 
 
 async def create_user(work: UnitOfWork, new: UserCreate) -> Committed:
@@ -14,8 +13,7 @@ async def create_user(work: UnitOfWork, new: UserCreate) -> Committed:
     async with work as connection:
         if earlier := await work.earlier():
             return earlier
-        user = User(name=new.name, email=new.email, version=1)
-        await repository.add_user(connection, user)
+        user = await repository.add_user(connection, new.name, new.email)
         return await work.commit(user_event("created", user))
 
 
@@ -27,11 +25,7 @@ async def update_user(work: UnitOfWork, user_id: int, changes: UserUpdate, expec
     async with work as connection:
         user, now = await repository.locked_user(connection, user_id)
         expected.check((user.version,))
-        if changes.name is not None:
-            user.name = changes.name
-        if changes.email is not None:
-            user.email = changes.email
-        user.touch(now)
+        user = user.changed(now, **changes.model_dump(exclude_none=True))
         await repository.update_user(connection, user)
         return await work.commit(user_event("updated", user))
 

@@ -8,7 +8,8 @@ from psycopg.rows import dict_row
 
 from api.errors import EmailTakenError, NotFoundError, UserOwnsItemsError
 from api.unit_of_work import refusing
-from shared.write_model import User
+from shared.rows.row import FIRST_VERSION
+from shared.rows.user import UserRow
 
 EMAIL_CONSTRAINT: Final = "user_email_belongs_to_one_user"
 OWNER_CONSTRAINT: Final = "item_owner_exists"
@@ -31,24 +32,27 @@ UPDATE_USER: Final = """
 DELETE_USER: Final = "DELETE FROM users WHERE id = %(id)s RETURNING clock_timestamp()::timestamptz(3)"
 
 
-async def add_user(connection: AsyncConnection, user: User) -> None:
-    """Write a new user; the server's id and times are on it afterwards. Raises EmailTakenError."""
-    with refusing(EMAIL_CONSTRAINT, EmailTakenError(user.email)):
-        cursor = await connection.execute(ADD_USER, user.columns())
-    user.id, user.created_at, user.updated_at = cast("tuple[int, datetime, datetime]", await cursor.fetchone())
+async def add_user(connection: AsyncConnection, name: str, email: str) -> UserRow:
+    """Write a new user. Raises EmailTakenError."""
+    with refusing(EMAIL_CONSTRAINT, EmailTakenError(email)):
+        cursor = await connection.execute(ADD_USER, {"name": name, "email": email, "version": FIRST_VERSION})
+    user_id, created_at, updated_at = cast("tuple[int, datetime, datetime]", await cursor.fetchone())
+    return UserRow(
+        id=user_id, name=name, email=email, version=FIRST_VERSION, created_at=created_at, updated_at=updated_at
+    )
 
 
-async def locked_user(connection: AsyncConnection, user_id: int) -> tuple[User, datetime]:
+async def locked_user(connection: AsyncConnection, user_id: int) -> tuple[UserRow, datetime]:
     """Return the user, locked until the transaction ends, and the database's time. Raises NotFoundError."""
     cursor = await connection.cursor(row_factory=dict_row).execute(LOCK_USER, {"id": user_id})
     found = await cursor.fetchone()
     if found is None:
         raise NotFoundError("User", user_id)
     now: datetime = found.pop("now")
-    return User(**found), now
+    return UserRow(**found), now
 
 
-async def update_user(connection: AsyncConnection, user: User) -> None:
+async def update_user(connection: AsyncConnection, user: UserRow) -> None:
     """Write a user who is locked. Raises EmailTakenError."""
     with refusing(EMAIL_CONSTRAINT, EmailTakenError(user.email)):
         await connection.execute(UPDATE_USER, user.columns())

@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
 from shared.events.event import Event
-
-if TYPE_CHECKING:  # whoever only reads payloads needs no ORM
-    from shared.write_model.item import Item
-    from shared.write_model.user import User
+from shared.rows.item import ItemRow
 
 AGGREGATE_TYPE = "item"
 
@@ -41,7 +38,7 @@ class ItemPayload(TypedDict):
     updated_at: datetime
 
 
-def item_event(happened: Happened, item: "Item", owner: "User", tags: Sequence[str]) -> Event:
+def item_event(happened: Happened, item: ItemRow, owner: OwnerPayload, tags: Sequence[str]) -> Event:
     """Return the event that carries the state of `item` after the command."""
     payload = ItemPayload(
         schema_version=1,
@@ -50,7 +47,7 @@ def item_event(happened: Happened, item: "Item", owner: "User", tags: Sequence[s
         description=item.description,
         sell_in=item.sell_in,
         quality=item.quality,
-        owner=OwnerPayload(id=owner.id, name=owner.name, email=owner.email, version=owner.version),
+        owner=owner,
         tags=list(tags),
         created_at=item.created_at,
         updated_at=item.updated_at,

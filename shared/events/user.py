@@ -1,11 +1,12 @@
 """The events of a user, and their payload."""
 
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal
 
 from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
 from shared.events.event import Event
+from shared.rows.user import UserRow
 
 AGGREGATE_TYPE = "user"
 
@@ -19,17 +20,6 @@ class UserPayload(TypedDict):
     id: int
     name: str
     email: str
-    created_at: datetime
-    updated_at: datetime
-
-
-class UserRow(Protocol):
-    """A user as the write model has it, in an ORM object or without one."""
-
-    id: int
-    name: str
-    email: str
-    version: int
     created_at: datetime
     updated_at: datetime
 

@@ -1,7 +1,6 @@
 """The declarative base of the write model: constraint names are derived or spelled, never left to the server."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Integer, MetaData, func
 from sqlalchemy.dialects.postgresql import TIMESTAMP
@@ -29,10 +28,6 @@ class Base(DeclarativeBase):
 
     metadata = METADATA
 
-    def columns(self) -> dict[str, Any]:
-        """Return the row, each column by its name; what only the server knows yet is None."""
-        return {name: getattr(self, name) for name in self.__table__.columns.keys()}  # noqa: SIM118 - no dict: it holds columns
-
 
 class Versioned:
     """The columns every aggregate has. `version` counts its commands: 1, 2, 3 ..."""
@@ -40,11 +35,3 @@ class Versioned:
     version: Mapped[int] = mapped_column(Integer)
     created_at: Mapped[datetime] = mapped_column(Timestamp, server_default=NOW)
     updated_at: Mapped[datetime] = mapped_column(Timestamp, server_default=NOW)
-
-    def touch(self, now: datetime) -> None:
-        """Make this change a version of its own, even when no other column changes.
-
-        `now` is the database's time.
-        """
-        self.version += 1
-        self.updated_at = now

@@ -17,10 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from api.items.schemas import ItemCreate
 from api.pool import Pool
 from shared.events.event import Event
-from shared.events.item import item_event
+from shared.events.item import OwnerPayload, item_event
 from shared.history import HISTORY
 from shared.outbox.append import append
 from shared.postgres import to_json
+from shared.rows.item import ItemRow
 from shared.write_model import Item, ItemTag, Tag, User
 
 
@@ -71,7 +72,8 @@ async def orm(opened: Opened, new: ItemCreate) -> None:
         await session.refresh(item, ["created_at", "updated_at"])
         connection = await session.connection()
         await _add_tags(connection, item.id, new.tags)
-        await _append(connection, item_event("created", item, owner, new.tags))
+        seen = OwnerPayload(id=owner.id, name=owner.name, email=owner.email, version=owner.version)
+        await _append(connection, item_event("created", cast("ItemRow", item), seen, new.tags))
         await session.commit()
 
 
@@ -79,9 +81,9 @@ async def core(opened: Opened, new: ItemCreate) -> None:
     """Say every statement with SQLAlchemy's constructs."""
     async with opened.engine.connect() as connection:
         owners = select(User.id, User.name, User.email, User.version).where(User.id == new.owner_id)
-        owner = User(**(await connection.execute(owners)).mappings().one())
+        owner = OwnerPayload(**(await connection.execute(owners)).mappings().one())
         items = insert(Item).values(**_columns(new), version=1).returning(Item.id, Item.created_at, Item.updated_at)
-        item = Item(**_columns(new), version=1, **(await connection.execute(items)).mappings().one())
+        item = ItemRow(**_columns(new), version=1, **(await connection.execute(items)).mappings().one())
         await _add_tags(connection, item.id, new.tags)
         await _append(connection, item_event("created", item, owner, new.tags))
         await connection.commit()
