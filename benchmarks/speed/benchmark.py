@@ -30,7 +30,7 @@ class Scale:
     @property
     def seconds(self) -> float:
         """The time for the rounds of one ratio."""
-        return 1.0 if self.quick else 30.0
+        return 1.0 if self.quick else 45.0
 
     @property
     def fewest_rounds(self) -> int:

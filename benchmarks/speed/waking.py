@@ -128,6 +128,9 @@ def _written_after(floor: Any, document: Mapping[str, Any] | RawBSONDocument, pa
     return time.perf_counter() - begun
 
 
+# Percentiles of so few seconds differ: it takes some rounds to tell two of them apart.
+LOAD_ROUNDS: Final = 10
+
 Lags = tuple[float, float]  # p50 and p99, in milliseconds
 
 # Nothing but its polls tells a poller, so its polls come often.
@@ -143,7 +146,7 @@ def under_load(benchmark: Benchmark, servers: Servers, scale: Scale, report: Rep
     found: dict[str, list[Lags]] = {"wake": [], "notify": [], "poll": []}
     with servers.store() as store:
         ids = count(1)
-        for number in range(scale.fewest_rounds + 1):
+        for number in range(1 + scale.times(LOAD_ROUNDS)):
             for modes, settings in PROJECTORS.items():
                 with store.projector(**settings):
                     for mode in modes:
