@@ -7,6 +7,7 @@ Exit codes: 0 good, 1 bad lines, 2 usage or configuration, 3 PostgreSQL could no
 """
 
 import json
+import logging
 import sys
 import time
 from dataclasses import asdict
@@ -47,6 +48,8 @@ def main(*, path: File = None, users: Users = 0, items: Items = 0, as_json: Json
     if items and not users:
         raise typer.BadParameter("items need owners: add --users", param_hint="--items")
     settings = Settings.load_or_exit()
+    # What the driver warns of while an import is broken off, nobody can do anything about; else it would print it.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     totals, started = Totals(), time.monotonic()
     code = _run(settings, path, users, items, totals)
     seconds = round(time.monotonic() - started, 3)

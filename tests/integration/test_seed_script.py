@@ -140,6 +140,29 @@ def test_interrupted_it_keeps_what_is_committed_and_says_so(database_url: str, p
     assert _count(postgres, "outbox") == _count(postgres, "items") + _count(postgres, "users")
 
 
+def test_what_the_driver_warns_of_while_an_import_is_broken_off_is_not_printed(database_url: str) -> None:
+    # In the midst of a statement the driver cannot roll back, and says so. When that is so is luck.
+    broken_off = """
+import logging
+from api.scripts import seed
+
+def broken(*_):
+    logging.getLogger("psycopg").warning("error ignored in rollback")
+    raise KeyboardInterrupt
+
+seed.seed = broken
+seed.app([])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", broken_off],
+        env=environment(database_url), cwd=SCRIPT.parents[2], capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        130,
+        "Interrupted: what is committed stays, run it again to add the rest\n",
+    )
+
+
 def test_waiting_for_input_it_can_be_interrupted(database_url: str, postgres: psycopg.Connection) -> None:
     with subprocess.Popen(
         [sys.executable, str(SCRIPT), "--from", "-"],
