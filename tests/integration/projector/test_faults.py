@@ -187,6 +187,14 @@ def _drains(
     assert projector.events("projector.stopped")
 
 
+def settling(connection: psycopg.Connection) -> object:
+    """Return whether a settlement was sent, and waits for a lock."""
+    return connection.execute(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        " AND query LIKE '%EXECUTE settle%'"
+    ).fetchone()
+
+
 def test_a_second_signal_ends_a_drain_at_once(
     start_projector: StartProjector, settings: ProjectorSettings, outbox: Outbox
 ) -> None:
@@ -195,7 +203,7 @@ def test_a_second_signal_ends_a_drain_at_once(
     with psycopg.connect(settings.database_url.get_secret_value()) as blocker:
         blocker.execute("LOCK TABLE outbox_failures IN ACCESS EXCLUSIVE MODE")
         outbox.user(1)
-        wait_until(lambda: stored(settings), "the batch is written and waits to be settled")
+        wait_until(lambda: settling(outbox.connection), "the batch is written, and the server has its settlement")
         projector.process.send_signal(signal.SIGTERM)
         wait_until(lambda: projector.events("projector.draining"), "it drains")
         assert projector.end(signal.SIGTERM) == -signal.SIGTERM
