@@ -5,7 +5,8 @@ Same machine, same servers, same documents and the same write concern; their own
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -13,8 +14,8 @@ from typing import Final
 import orjson
 
 from benchmarks.speed import work
-from benchmarks.speed.benchmark import Benchmark, Report, Result, Scale, Target, of_pairs
-from benchmarks.speed.ratio import interleaved
+from benchmarks.speed.benchmark import Benchmark, Measure, Scale, Target, ratio
+from benchmarks.speed.drain import creates
 from benchmarks.speed.servers import ROOT, Servers, Store
 from devstack.scratch import scratch_directory
 
@@ -24,58 +25,37 @@ PEERS: Final = {
     "faststream-outbox": ("faststream_peer.py", "faststream-outbox[asyncpg]==0.19.0"),
 }
 FILES: Final = Path(__file__).parent / "rivals" / "peers"
-OURS: Final = 50_000
 THEIRS: Final = 2_000
 COLLECTION: Final = "items_peer"
 FASTEST: Final = "txoutbox"
 
 
-def against(
-    benchmark: Benchmark, servers: Servers, scale: Scale, report: Report, *, peer: str, bare: bool = False
-) -> Sequence[Result]:
-    """Return the drain of new items by one projector process over that of the peer, both in messages a second.
+@contextmanager
+def against(servers: Servers, scale: Scale, *, peer: str, bare: bool = False) -> Iterator[tuple[Measure, Measure]]:
+    """Yield the drain of new items by one projector process, and that of the peer, in messages a second.
 
     `bare`: the driver's insert_many instead of the projector, the most there is to reach.
     """
     file, requirement = PEERS[peer]
-    number, theirs = scale.of(OURS), scale.of(THEIRS)
-    with scratch_directory() as directory, servers.store() as store, store.projector():
+    number = scale.of(THEIRS)
+    with scratch_directory() as directory, creates(servers, scale) as (drain, insert_many):
         python = _environment(directory, requirement)
         documents = directory / "documents.jsonl"
-        found = work.documents(store.postgres, 1, theirs)
+        with servers.store() as store:
+            found = work.documents(store.postgres, 1, number)
         documents.write_bytes(b"\n".join(orjson.dumps(document) for document in found) + b"\n")
 
-        many = work.documents(store.postgres, 1, number) if bare else []
-
-        def floor() -> float:
-            work.empty_items(store)
-            return number / work.insert_many(store.mongo["items_read"], many)
-
-        def ours() -> float:
-            work.empty_items(store)
-            with work.held_back(store) as held:
-                work.append_items(held, 1, number)
-            return number / work.drained_in(store, number)
-
-        def measured() -> float:
+        def theirs() -> float:
             # A store of its own each time: what a round leaves claimed does not stand in the way of the next.
-            with servers.store() as other:
-                work.empty_items(other, COLLECTION)
-                _run(other, python, file, documents, "fill", theirs)
-                seconds = float(_run(other, python, file, documents, "drain", theirs).splitlines()[-1])
-                if other.mongo[COLLECTION].count_documents({}) != theirs:
+            with servers.store() as store:
+                work.empty_items(store, COLLECTION)
+                _run(store, python, file, documents, "fill", number)
+                seconds = float(_run(store, python, file, documents, "drain", number).splitlines()[-1])
+                if store.mongo[COLLECTION].count_documents({}) != number:
                     raise AssertionError(f"{peer} has not written every document")
-            return theirs / seconds
+            return number / seconds
 
-        pairs = interleaved(
-            floor if bare else ours,
-            measured,
-            seconds=scale.seconds / 2,
-            fewest=scale.fewest_rounds,
-            warm_up=scale.warm_up,
-            on_round=lambda so_far: report(str(so_far)),
-        )
-    return [of_pairs(benchmark, pairs, "messages/s", {"installed": requirement})]
+        yield insert_many if bare else drain, theirs
 
 
 def _environment(directory: Path, requirement: str) -> str:
@@ -99,20 +79,26 @@ def _run(store: Store, python: str, file: str, documents: Path, verb: str, count
     return done.stdout
 
 
+def _benchmark(name: str, measures: str, *, peer: str, bare: bool = False) -> Benchmark:
+    return ratio(
+        f"drain-peer-{name}",
+        measures,
+        Target(20),
+        partial(against, peer=peer, bare=bare),
+        unit="messages/s",
+        notes=lambda: {"installed": PEERS[peer][1]},
+    )
+
+
 AGAINST_PEERS: Final[tuple[Benchmark, ...]] = (
     *(
-        Benchmark(
-            f"drain-peer-{peer}",
-            f"drain of new items by one projector process over that of {peer}",
-            Target(20),
-            partial(against, peer=peer),
-        )
+        _benchmark(peer, f"drain of new items by one projector process over that of {peer}", peer=peer)
         for peer in PEERS
     ),
-    Benchmark(
-        "drain-peer-limit",
+    _benchmark(
+        "limit",
         f"the limit of that: bare `insert_many` of the same documents over the drain of {FASTEST}, the fastest of them",
-        Target(20),
-        partial(against, peer=FASTEST, bare=True),
+        peer=FASTEST,
+        bare=True,
     ),
 )
