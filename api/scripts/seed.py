@@ -20,6 +20,7 @@ import typer
 from api.catalogue import repository
 from api.catalogue.seeding import Totals, seed
 from api.catalogue.source import open_source
+from shared.garbage import collect_seldom
 from shared.postgres import connect
 from shared.progress import show_progress
 from shared.settings import USAGE_ERROR, Settings
@@ -50,6 +51,7 @@ def main(*, path: File = None, users: Users = 0, items: Items = 0, as_json: Json
     settings = Settings.load_or_exit()
     # What the driver warns of while an import is broken off, nobody can do anything about; else it would print it.
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
+    collect_seldom()
     totals, started = Totals(), time.monotonic()
     code = _run(settings, path, users, items, totals)
     seconds = round(time.monotonic() - started, 3)
