@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 from projector import failures, outbox
@@ -60,4 +59,4 @@ class Claims:
 def the_one(batch: Batch, message_id: int) -> list[OutboxMessage]:
     """Take this message, unless it is gone or another lane has it. Its attempts are those before the present one."""
     found = batch.claim(outbox.CLAIM_ONE, id=message_id) or batch.claim(failures.CLAIM_ONE_FAILED, id=message_id)
-    return [replace(message, attempts=message.attempts - 1) for message in found]
+    return [message._replace(attempts=message.attempts - 1) for message in found]
