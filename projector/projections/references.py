@@ -8,7 +8,6 @@ redelivery must finish what a crash left.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 import pymongo
@@ -22,6 +21,7 @@ from shared.mongo import Document
 from shared.read_models import ALIVE, OwnerDocument
 
 BEFORE_ALL: Final = 0
+LAST_OF_ALL: Final = 2**63 - 1  # an id is a bigint
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +81,32 @@ def fan_out_step(
     They are walked side by side, in the order of the index on (owner.id, _id), one user after the other. Returns what
     is left to do, and the errors of users whom an item could not take, by user id; these are given up.
     """
-    pages = [_next_items(items, fan_outs, limit, deadline, session) for items in collections]
-    # All of them stop at the lowest of their ends; where nothing comes after a page it has no end.
-    end = min((page[limit - 1] for page in pages if len(page) > limit), default=None)
-    by_owner = {fan_out.owner["id"]: fan_out for fan_out in fan_outs}
+    owning = _owning(collections, fan_outs, deadline, session)
+    if not owning:
+        return [], {}
+    ends = [_end(items, owning, limit, deadline, session) for items in collections]
+    # All of them stop at the lowest of their ends; where a step comes to the last item it has no end.
+    end = min((end for end in ends if end), default=None)
+    embeddings = [
+        Embedding(
+            fan_out.owner,
+            fan_out.cursor + 1,
+            end.item_id if end and end.owner_id == fan_out.owner["id"] else LAST_OF_ALL,
+            fan_out.is_repair,
+        )
+        for fan_out in owning
+        if end is None or fan_out.owner["id"] <= end.owner_id
+    ]
     refused: dict[int, str] = {}
-    for items, page in zip(collections, pages, strict=True):
-        reached = [place for place in page if end is None or place <= end]
-        ids = {owner_id: [place.item_id for place in places] for owner_id, places in groupby(reached, key=_owner_id)}
-        embeddings = [
-            Embedding(by_owner[owner_id].owner, ids[owner_id][0], ids[owner_id][-1], by_owner[owner_id].is_repair)
-            for owner_id in ids
-        ]
+    for items in collections:
         errors = embed_owners(items, embeddings, deadline, session)
         refused |= {embeddings[index].owner["id"]: error for index, error in errors.items()}
     if end is None:
         return [], refused
     left = [
-        replace(fan_out, cursor=end.item_id) if owner_id == end.owner_id else fan_out
-        for owner_id, fan_out in sorted(by_owner.items())
-        if owner_id >= end.owner_id and owner_id not in refused
+        replace(fan_out, cursor=end.item_id) if fan_out.owner["id"] == end.owner_id else fan_out
+        for fan_out in owning
+        if fan_out.owner["id"] >= end.owner_id and fan_out.owner["id"] not in refused
     ]
     return left, refused
 
@@ -112,14 +118,22 @@ class _Place(NamedTuple):
     item_id: int
 
 
-def _next_items(
-    items: Collection[Document],
-    fan_outs: Sequence[FanOut],
-    limit: int,
-    deadline: Deadline,
-    session: ClientSession,
-) -> list[_Place]:
-    """Return the next `limit` places, and one more if there is one."""
+def _owning(
+    collections: Sequence[Collection[Document]], fan_outs: Sequence[FanOut], deadline: Deadline, session: ClientSession
+) -> list[FanOut]:
+    """Return those whose user has items at all, in the order of the walk. An update in vain is dearer than to ask."""
+    by_id = {fan_out.owner["id"]: fan_out for fan_out in fan_outs}
+    with pymongo.timeout(deadline.remaining()):
+        found = [
+            items.distinct("owner.id", {"owner.id": {"$in": list(by_id)}}, session=session) for items in collections
+        ]
+    return [by_id[owner_id] for owner_id in sorted(set().union(*found))]
+
+
+def _end(
+    items: Collection[Document], fan_outs: Sequence[FanOut], limit: int, deadline: Deadline, session: ClientSession
+) -> _Place | None:
+    """Return the place of the last of the next `limit` items, None when nothing comes after these."""
     fresh = [fan_out.owner["id"] for fan_out in fan_outs if fan_out.cursor == BEFORE_ALL]
     begun = [
         {"owner.id": fan_out.owner["id"], "_id": {"$gt": fan_out.cursor}}
@@ -128,14 +142,12 @@ def _next_items(
     ]
     branches: list[Mapping[str, Any]] = [*begun, *([{"owner.id": {"$in": fresh}}] if fresh else [])]
     with pymongo.timeout(deadline.remaining()):
-        found = (
+        # By the index alone: to have the ids of all of them sent takes several times as long.
+        found = list(
             items.find({"$or": branches} if len(branches) > 1 else branches[0], {"owner.id": 1}, session=session)
             .sort([("owner.id", 1), ("_id", 1)])
             .hint("owner")
-            .limit(limit + 1)
+            .skip(limit - 1)
+            .limit(2)
         )
-        return [_Place(item["owner"]["id"], item["_id"]) for item in found]
-
-
-def _owner_id(place: _Place) -> int:
-    return place.owner_id
+    return _Place(found[0]["owner"]["id"], found[0]["_id"]) if len(found) > 1 else None
