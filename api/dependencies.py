@@ -107,10 +107,12 @@ async def consistency_of(request: Request, prefer: PreferHeader = None) -> Consi
 
 async def unit_of_work_of(request: Request, consistency: Annotated[Consistency, Depends(consistency_of)]) -> UnitOfWork:
     """Return a unit of work that is not begun. Its message is awaited when the client waits."""
+    services = services_of(request)
     return UnitOfWork(
-        services_of(request).pool,
+        services.pool,
         awaited=consistency.preference.waits,
         trace_context=request.scope["trace_context"],
+        waker=services.waker,
         on_commit=deadline_of(request).lift,
     )
 

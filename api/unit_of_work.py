@@ -15,6 +15,7 @@ from uuid import UUID
 
 import psycopg
 
+from api.consistency.waker import Waker
 from api.errors import OutcomeUnknownError
 from api.idempotency import repository as idempotency
 from api.idempotency.request_key import RequestKey
@@ -22,6 +23,7 @@ from api.pool import Pool
 from shared.events.event import Event
 from shared.outbox.append import append
 from shared.outbox.lookup import AsOf
+from shared.outbox.wake import Wake
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,12 @@ class UnitOfWork:
         *,
         awaited: bool,
         trace_context: Mapping[str, str] | None,
+        waker: Waker | None = None,
         on_commit: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_commit` is called in the moment in which the commit returns."""
+        """`waker` tells the relay of the commit; `on_commit` is called in the moment in which it returns."""
         self._lent = pool.connection()
+        self._waker = waker
         self._on_commit = on_commit
         self._begun = 0.0
         self._awaited = awaited
@@ -105,8 +109,9 @@ class UnitOfWork:
         )
         if self._request_key is not None:
             await idempotency.store(self._connection, self._request_key, event, message_id)
+        wake = Wake(message_id, "awaited" if self._awaited else "unawaited")
         try:
-            await self._connection.commit()
+            await (self._waker.commit(self._connection, wake) if self._waker else self._connection.commit())
         except (psycopg.Error, asyncio.CancelledError) as error:
             await self._connection.close()
             raise OutcomeUnknownError from error

@@ -55,9 +55,10 @@ class Consistency:
     async def answer(
         self, committed: Committed, body: BaseModel, status: int, headers: Mapping[str, str] | None = None
     ) -> Response:
-        """Wake the relay, wait as preferred, and answer `status`, or 202 when the write cannot be read yet."""
+        """Wait as preferred, and answer `status`, or 202 when the write cannot be read yet."""
         visible = await self._was_visible(committed)
-        if not visible:
+        if committed.repeated and not visible:
+            # Whoever was woken for it then may have been busy with other things, or gone.
             self._waker.wake(Wake(committed.message_id, "awaited" if self.preference.waits else "unawaited"))
         fields = self._request.scope["log_fields"]
         fields.update(message_id=committed.message_id, commit_seconds=round(committed.seconds, 6))

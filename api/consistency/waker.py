@@ -1,10 +1,12 @@
 """Waking the relay after a commit, so that an idle projector need not wait for its next poll.
 
-Never inside the command's transaction: NOTIFY there serialises all commits. Wakes are coalesced: those that come while
-one is on its way, or shortly after it, go as one with the next. So a relay has more in a batch, and fewer batches.
+Never inside the command's transaction: NOTIFY there serialises all commits. Behind it, in a transaction of its own but
+in the same round trip, it costs a client who waits the least. Wakes are coalesced: those that come while one is on its
+way, or shortly after it, go as one with the next. So a relay has more in a batch, and fewer batches.
 """
 
 import asyncio
+import time
 from contextlib import suppress
 
 import psycopg
@@ -35,6 +37,20 @@ class Waker:
         self._pending = asyncio.Event()
         self._urgent = asyncio.Event()
         self._next: Wake | None = None
+        self._quiet_from = 0.0
+
+    async def commit(self, connection: psycopg.AsyncConnection, wake: Wake) -> None:
+        """Commit the transaction of `connection`, and tell the relay: at once, or soon if somebody was told just now.
+
+        Raises psycopg.Error, and nobody knows then whether it is committed.
+        """
+        is_quiet = not self._pending.is_set() and time.monotonic() >= self._quiet_from
+        if is_quiet and wake.kind != "unawaited":
+            self._quiet_from = time.monotonic() + COALESCE_SECONDS
+            await connection.execute(f"COMMIT; {_notification(wake)}".encode(), prepare=False)
+        else:
+            await connection.commit()
+            self.wake(wake)
 
     def wake(self, wake: Wake) -> None:
         """Tell the relay, soon, what was committed."""
@@ -56,11 +72,13 @@ class Waker:
     async def _send(self, connection: psycopg.AsyncConnection) -> None:
         while True:
             await self._pending.wait()
+            await asyncio.sleep(self._quiet_from - time.monotonic())
             self._pending.clear()
             self._urgent.clear()
             wake, self._next = self._next, None
             if wake:
-                await connection.execute("SELECT pg_notify(%s, %s)", (WAKE_CHANNEL, wake.encode()))
+                await connection.execute(_notification(wake).encode())
+                self._quiet_from = time.monotonic() + COALESCE_SECONDS
                 await asyncio.sleep(COALESCE_SECONDS)
                 await self._gather()
 
@@ -68,3 +86,7 @@ class Waker:
         with suppress(TimeoutError):
             async with asyncio.timeout(GATHER_SECONDS):
                 await self._urgent.wait()
+
+
+def _notification(wake: Wake) -> str:
+    return f"NOTIFY {WAKE_CHANNEL}, '{wake.encode()}'"

@@ -14,6 +14,7 @@ from functools import partial
 import httpx
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 
 from api.consistency.waker import Waker
 from api.settings import ApiSettings
@@ -26,7 +27,7 @@ from projector.relay import Relay
 from projector.settings import ProjectorSettings
 from shared.mongo import create_client, read_model_database
 from shared.outbox.wake import FROM_THE_START, Wake
-from shared.postgres import WAKE_CHANNEL
+from shared.postgres import WAKE_CHANNEL, connect_async
 from tests.fixtures.api_processes import ApiProcess
 from tests.fixtures.clients import ApiClient
 from tests.fixtures.relays import Outbox, drain, projecting
@@ -280,6 +281,40 @@ def test_wakes_that_come_shortly_after_another_go_as_one(
             assert await heard(2, 1.5) == ["a8"]
 
     asyncio.run(wake_again_and_again())
+
+
+def test_the_relay_is_woken_behind_a_commit_unless_it_was_just_now(
+    api_settings: ApiSettings, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.consistency.waker.COALESCE_SECONDS", 0.5)
+
+    async def commit_twice() -> None:
+        # Nothing sends what is not sent with the commit.
+        waker = Waker(api_settings, "kata-api test")
+        async with await connect_async(api_settings, "kata-api test", autocommit=False) as connection:
+            for message_id in (7, 8):
+                await connection.execute("SELECT")
+                await waker.commit(connection, Wake(message_id, "awaited"))
+                assert connection.info.transaction_status is TransactionStatus.IDLE
+            assert await heard(2, 0.2) == ["a7"]
+            async with sending(waker):
+                assert await heard(1, 20) == ["a8"]
+
+    asyncio.run(commit_twice())
+
+
+def test_a_commit_that_fails_wakes_nobody(api_settings: ApiSettings, heard: Heard) -> None:
+    async def commit_in_vain() -> None:
+        waker = Waker(api_settings, "kata-api test")
+        async with await connect_async(api_settings, "kata-api test", autocommit=False) as connection:
+            await connection.execute("CREATE TEMPORARY TABLE later (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+            await connection.execute("INSERT INTO later VALUES (1), (1)")
+            with pytest.raises(psycopg.errors.UniqueViolation):
+                await waker.commit(connection, Wake(7, "awaited"))
+        async with sending(waker):
+            assert await heard(1, 0.2) == []
+
+    asyncio.run(commit_in_vain())
 
 
 def test_what_nobody_waits_for_is_gathered_until_somebody_waits(

@@ -27,7 +27,8 @@ def prepare(shop: Shop) -> None:
 
 def send_commands(actor: Actor) -> None:
     """Send one command after the other, from where they were left."""
-    settings = ApiSettings.load(default_wait_seconds=0, database_pool_size=1)
+    # It waits for a moment, though nobody relays: a command that is waited for wakes the relay with its commit.
+    settings = ApiSettings.load(default_wait_seconds=0.01, database_pool_size=1)
     asyncio.run(_send_commands(create_app(settings), actor))
 
 

@@ -27,7 +27,7 @@ _CALLS: Final = re.compile(r"\b(?:pg_\w*advisory\w+|pg_notify|set_config)\b")
 _READS: Final = re.compile(r"\bFROM\s+(\w+)")
 _LOCKS: Final = re.compile(r"\bFOR (?:NO KEY )?(?:UPDATE|SHARE)\b")
 # Several commands that are sent at once.
-_TOGETHER: Final = re.compile(r"\b(?:BEGIN|COMMIT|EXECUTE \w+)")
+_TOGETHER: Final = re.compile(r"\b(?:BEGIN|COMMIT|NOTIFY|EXECUTE \w+)")
 _BEGINNING: Final = re.compile(r"\w+(?: \w+)?")
 _INNERMOST: Final = re.compile(r"\([^()]*\)")
 _SHADOW: Final = re.compile(r"_shadow_[0-9a-f]+")
