@@ -70,10 +70,8 @@ async def _commit_rate(store: Store, writers: int, seconds: float, *, wakes: boo
         while time.perf_counter() < until:
             n = next(numbers)
             new = ItemCreate(name=f"item {n}", sell_in=1, quality=2, owner_id=1, tags=tags_of(n))
-            done = await create_item(UnitOfWork(pool, awaited=True, trace_context=None), new)
+            await create_item(UnitOfWork(pool, awaited=True, trace_context=None, waker=waker if wakes else None), new)
             commits += 1
-            if wakes:
-                waker.wake(Wake(done.message_id, "awaited"))
 
     begun = time.perf_counter()
     await asyncio.gather(*(write(begun + seconds) for _ in range(writers)))
@@ -182,17 +180,18 @@ async def _lags(store: Store, ids: Iterator[int], rate: int, seconds: float, mod
                 visible[int(settled)] = now
 
     async def write(begun: float, place: int) -> None:
-        connection = await connect_async(store.settings, "bench writer")
-        async with connection:
+        async with await connect_async(store.settings, "bench writer", autocommit=False) as connection:
             for n in range(int(rate * seconds / WRITERS)):
                 due = begun + (n + place / WRITERS) * WRITERS / rate
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 statement = APPEND_AND_NOTIFY if mode == "notify" else APPEND
                 row = await (await connection.execute(statement, {"id": next(ids)})).fetchone()
                 message_id = int(row[0]) if row else 0
-                committed[message_id] = time.perf_counter()
                 if mode == "wake":
-                    waker.wake(Wake(message_id, "awaited"))
+                    await waker.commit(connection, Wake(message_id, "awaited"))
+                else:
+                    await connection.commit()
+                committed[message_id] = time.perf_counter()
 
     tasks = [asyncio.create_task(waker.run()), asyncio.create_task(listen())]
     await asyncio.sleep(0.1)

@@ -128,14 +128,13 @@ def gated_replace(collection: Collection[Document], found: Sequence[Document]) -
 
 def update_owner(items: Collection[Document], owner_id: int, version: int, number: int) -> float:
     """Return the seconds in which one update_many puts a newer owner into all of its items, which are `number`."""
-    owner = {
-        "id": owner_id,
-        "name": f"Maintainer at {version}",
-        "email": f"m{owner_id}@example.org",
-        "version": version,
+    newer = {
+        "owner.name": f"Maintainer at {version}",
+        "owner.email": f"m{owner_id}@example.org",
+        "owner.version": version,
     }
     begun = time.perf_counter()
-    done = items.update_many({"owner.id": owner_id, "owner.version": {"$lt": version}}, {"$set": {"owner": owner}})
+    done = items.update_many({"owner.id": owner_id, "owner.version": {"$lt": version}}, {"$set": newer})
     seconds = time.perf_counter() - begun
     if done.modified_count != number:
         raise AssertionError(f"{done.modified_count} items were reached, not {number}")
