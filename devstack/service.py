@@ -10,7 +10,7 @@ from pathlib import Path
 from devstack.applications import Application, inherited_environment
 from devstack.child import Child
 from devstack.layout import CHECKOUT
-from devstack.probe import is_ready
+from devstack.probe import is_ready, readiness
 from devstack.state import ProcessRecord, State
 
 FIRST_PAUSE_SECONDS = 0.1
@@ -75,6 +75,11 @@ class Service:
             case _ if self.child.exit_code is not None:
                 return self._plan_restart(now)
         return None
+
+    def not_ready(self, seconds: float) -> str:
+        """Return what there is to tell when it was not ready within so many seconds."""
+        name, port = self.application.name, self.application.port
+        return f"{name} was not ready after {seconds:.0f} s: {readiness(port)}; its log is {self.child.log}."
 
     def _plan_restart(self, now: float) -> str:
         if now - self._started_at >= WELL_AFTER_SECONDS:

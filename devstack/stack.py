@@ -152,9 +152,7 @@ class Stack:
             self._look_at_start(service)
             return service.state is State.RUNNING
 
-        child = service.child
-        failure = f"{child.name} was not ready after {READY_SECONDS:.0f} s: see {child.log}."
-        wait_until(runs, seconds=READY_SECONDS, failure=failure)
+        wait_until(runs, seconds=READY_SECONDS, failure=lambda: service.not_ready(READY_SECONDS))
 
     def _look_at_start(self, service: Service) -> None:
         """At the start nothing is restarted: what ends now would end again. Raises ServerError."""

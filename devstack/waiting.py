@@ -12,8 +12,8 @@ POLL_SECONDS = 0.01
 Result = TypeVar("Result")
 
 
-def wait_until(condition: Callable[[], Result], *, seconds: float, failure: str) -> Result:
-    """Poll until the condition is true and return what it answered; else raise ServerError(failure).
+def wait_until(condition: Callable[[], Result], *, seconds: float, failure: str | Callable[[], str]) -> Result:
+    """Poll until the condition is true and return what it answered; else raise ServerError with `failure`.
 
     The condition may raise to give up early: that is how a wait ends when its process has died.
     """
@@ -25,4 +25,4 @@ def wait_until(condition: Callable[[], Result], *, seconds: float, failure: str)
     try:
         return polling(condition)
     except RetryError:
-        raise ServerError(failure) from None
+        raise ServerError(failure if isinstance(failure, str) else failure()) from None

@@ -1,13 +1,16 @@
 """Draining a backlog: a projector process beside one connection of MongoDB's driver with the same documents."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from itertools import count
 from typing import Final
 
 from benchmarks.speed import work
 from benchmarks.speed.benchmark import Benchmark, Measure, Scale, Target, ratio
 from benchmarks.speed.servers import Document, Servers, Store
+from shared.background import in_background
 from shared.mongo import ensure_read_models
 from shared.read_models import ITEMS_READ, USERS_READ
 
@@ -62,17 +65,21 @@ def updates(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure]]
 
 
 @contextmanager
-def versions(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure]]:
-    """Yield the drain of four versions of each item, and writing every event, in events a second."""
+def versions(servers: Servers, scale: Scale, *, bare: bool = False) -> Iterator[tuple[Measure, Measure]]:
+    """Yield the drain of four versions of each item, and writing every event, in events a second.
+
+    `bare`: the claims beside insert_many of the newest versions instead of the drain, the most there is to reach.
+    """
     number = scale.of(20_000)
-    with servers.store() as store, store.projector():
+    with servers.store() as store, nullcontext() if bare else store.projector():
         each = [work.documents(store.postgres, 1, number, version) for version in range(1, VERSIONS + 1)]
 
         def ours() -> float:
             work.empty_items(store)
             with work.held_back(store) as held:
                 work.append_items(held, 1, number, to_version=VERSIONS)
-            return number * VERSIONS / work.drained_in(store, number * VERSIONS)
+            seconds = _bare(store, each[-1]) if bare else work.drained_in(store, number * VERSIONS)
+            return number * VERSIONS / seconds
 
         def floor() -> float:
             work.empty_items(store, FLOOR)
@@ -84,9 +91,21 @@ def versions(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure]
         yield ours, floor
 
 
+def _bare(store: Store, documents: Sequence[Document]) -> float:
+    begun = time.perf_counter()
+    claiming = in_background(partial(work.claim_all, store.postgres))
+    work.insert_many(store.mongo[ITEMS_READ.name], documents)
+    if claiming.result() != len(documents) * VERSIONS:
+        raise AssertionError("other messages were claimed than those that were appended")
+    return time.perf_counter() - begun
+
+
 @contextmanager
-def owners(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure]]:
-    """Yield a rename that reaches four thousand items, and the bare update_many, in renames a second."""
+def owners(servers: Servers, scale: Scale, *, whole: bool = False) -> Iterator[tuple[Measure, Measure]]:
+    """Yield a rename that reaches four thousand items, and the bare update_many, in renames a second.
+
+    `whole`: it sets the owner as one value.
+    """
     number, version, floor_version = scale.of(RENAMED_ITEMS), count(2), count(2)
     with servers.store() as store, store.projector():
         ensure_read_models(store.mongo, (USERS_READ,))
@@ -104,7 +123,7 @@ def owners(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure]]:
             return 1 / work.drained_in(store, 1)
 
         def floor() -> float:
-            return 1 / work.update_owner(store.mongo[FLOOR], OWNER, next(floor_version), number)
+            return 1 / work.update_owner(store.mongo[FLOOR], OWNER, next(floor_version), number, whole=whole)
 
         yield ours, floor
 
@@ -148,10 +167,24 @@ DRAIN: Final[tuple[Benchmark, ...]] = (
         unit="events/s",
     ),
     ratio(
+        "drain-versions-limit",
+        "the limit of that: bare claims beside a bare `insert_many` of the newest versions over writing every event",
+        Target(5),
+        partial(versions, bare=True),
+        unit="events/s",
+    ),
+    ratio(
         "drain-owners",
-        "a rename that reaches four thousand items over the bare `update_many`",
+        "a rename that reaches four thousand items over the bare `update_many` of the same fields",
         Target(0.8),
         owners,
+        unit="renames/s",
+    ),
+    ratio(
+        "drain-owners-whole",
+        "the same over an `update_many` that sets the owner as a whole",
+        Target(0.8),
+        partial(owners, whole=True),
         unit="renames/s",
     ),
     ratio("drain-two", "drain by two projector processes over one", Target(1.2), two_processes, unit="events/s"),

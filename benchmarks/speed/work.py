@@ -12,6 +12,7 @@ from pymongo import ReplaceOne
 from pymongo.collection import Collection
 
 from benchmarks.speed.servers import Document, Store
+from projector.outbox import CLAIM
 from projector.projections.registry import project
 from shared.events.registry import read_event
 from shared.mongo import ensure_read_models
@@ -126,19 +127,30 @@ def gated_replace(collection: Collection[Document], found: Sequence[Document]) -
     return time.perf_counter() - begun
 
 
-def update_owner(items: Collection[Document], owner_id: int, version: int, number: int) -> float:
-    """Return the seconds in which one update_many puts a newer owner into all of its items, which are `number`."""
-    newer = {
-        "owner.name": f"Maintainer at {version}",
-        "owner.email": f"m{owner_id}@example.org",
-        "owner.version": version,
-    }
+def update_owner(
+    items: Collection[Document], owner_id: int, version: int, number: int, *, whole: bool = False
+) -> float:
+    """Return the seconds in which one update_many puts a newer owner into all of its items, which are `number`.
+
+    `whole`: the owner is set as one value, else the fields that change.
+    """
+    newer = {"name": f"Maintainer at {version}", "email": f"m{owner_id}@example.org", "version": version}
+    change = {"owner": {"id": owner_id, **newer}} if whole else {f"owner.{name}": newer[name] for name in newer}
     begun = time.perf_counter()
-    done = items.update_many({"owner.id": owner_id, "owner.version": {"$lt": version}}, {"$set": newer})
+    done = items.update_many({"owner.id": owner_id, "owner.version": {"$lt": version}}, {"$set": change})
     seconds = time.perf_counter() - begun
     if done.modified_count != number:
         raise AssertionError(f"{done.modified_count} items were reached, not {number}")
     return seconds
+
+
+def claim_all(connection: psycopg.Connection) -> int:
+    """Take all messages as a lane does, a batch in each transaction, and do nothing with them; return their number."""
+    connection.execute("SET synchronous_commit = off")
+    after = claimed = 0
+    while found := connection.execute(CLAIM.statement.encode(), {"after": after, "limit": BATCH}).fetchall():
+        claimed, after = claimed + len(found), max(row[0] for row in found)
+    return claimed
 
 
 def is_idle(store: Store) -> bool:

@@ -25,8 +25,10 @@ if pathlib.Path("applications-fail").exists():
 
 class Ready(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(503 if pathlib.Path("not-ready").exists() else 200)
+        is_ready = not pathlib.Path("not-ready").exists()
+        self.send_response(200 if is_ready else 503)
         self.end_headers()
+        self.wfile.write(b'{"status": "ready"}' if is_ready else b'{"status": "not ready",\\n "mongo": "away"}')
 
 port = os.environ.get("API_PORT") or os.environ["PROJECTOR_HTTP_PORT"]
 http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), Ready).serve_forever()

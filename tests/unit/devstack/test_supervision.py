@@ -206,6 +206,19 @@ def test_a_program_that_does_not_start_is_told_with_its_last_words(stand_in: Sta
     assert sentence.endswith("Its last words: no such setting")
 
 
+def test_a_program_that_does_not_get_ready_is_told_with_what_it_waits_for(stand_in: StandIn) -> None:
+    (stand_in.checkout / "not-ready").touch()
+    stack = stand_in.checkout / "devstack" / "stack.py"
+    impatient = stack.read_text().replace("READY_SECONDS = 60.0", "READY_SECONDS = 3.0")
+    assert impatient != stack.read_text()
+    stack.write_text(impatient)
+    up = stand_in.run("up")
+    assert up.returncode == 3
+    (sentence,) = up.stderr.splitlines()
+    says = 'kata: api was not ready after 3 s: /ready answers 503 {"status": "not ready", "mongo": "away"}; its log is '
+    assert sentence.startswith(says)
+
+
 def test_output_that_nobody_reads_any_more_stops_nothing(stand_in: StandIn) -> None:
     up = stand_in.up()
     stand_in.ready(up)
