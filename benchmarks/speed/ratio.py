@@ -13,7 +13,7 @@ from typing import Final
 
 NARROW: Final = 0.05
 FEWEST_ROUNDS: Final = 5
-MOST_ROUNDS: Final = 60
+MOST_ROUNDS: Final = 200
 
 # Student's t, two-sided 95%, by degrees of freedom; from 30 on it is within 2% of the normal distribution's 1.96.
 STUDENT: Final = (
