@@ -12,6 +12,7 @@ from pymongo import ReplaceOne
 from pymongo.collection import Collection
 
 from benchmarks.speed.servers import Document, Store
+from projector.batch import prepare_to_relay
 from projector.outbox import CLAIM
 from projector.projections.registry import project
 from shared.events.registry import read_event
@@ -144,11 +145,16 @@ def update_owner(
     return seconds
 
 
+def claim(connection: psycopg.Connection, after: int) -> list[tuple[Any, ...]]:
+    """Take the next messages, a batch in a transaction, by the session of a lane; return their rows, the id first."""
+    return connection.execute(CLAIM.call({"after": after, "limit": BATCH}).encode()).fetchall()
+
+
 def claim_all(connection: psycopg.Connection) -> int:
-    """Take all messages as a lane does, a batch in each transaction, and do nothing with them; return their number."""
-    connection.execute("SET synchronous_commit = off")
+    """Take all messages as a lane does, and do nothing with them; return their number."""
+    prepare_to_relay(connection)
     after = claimed = 0
-    while found := connection.execute(CLAIM.statement.encode(), {"after": after, "limit": BATCH}).fetchall():
+    while found := claim(connection, after):
         claimed, after = claimed + len(found), max(row[0] for row in found)
     return claimed
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,7 +12,9 @@ from typing import Final
 from benchmarks.speed import load, work
 from benchmarks.speed.benchmark import Benchmark, Measure, Scale, Sides, Target, ratio
 from benchmarks.speed.load import Load, Request
+from benchmarks.speed.rivals import bulk_insert
 from benchmarks.speed.servers import Servers, Store
+from shared.read_models import ITEMS_READ
 
 DUAL_WRITE: Final = (sys.executable, "-m", "benchmarks.speed.rivals.dual_write")
 RESPOND_ASYNC: Final = ("Prefer: respond-async",)
@@ -85,6 +88,29 @@ def during_an_import(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, 
         yield ours, idle
 
 
+@contextmanager
+def beside_a_bulk(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Measure]]:
+    """Yield the median of the dual write's POST, one client, while the driver inserts in bulk and while nobody does."""
+    with servers.store() as store:
+        with_an_owner(store)
+        work.empty_items(store, ITEMS_READ.name, bulk_insert.COLLECTION)
+        work.insert_many(store.mongo[ITEMS_READ.name], work.documents(store.postgres, FIRST_IMPORTED, work.BATCH))
+        with store.serving(DUAL_WRITE) as url:
+            requests = new_item()
+
+            def median(seconds: float) -> float:
+                return load.run(url, 1, requests, seconds=scale.spell(seconds)).median_milliseconds
+
+            def beside() -> float:
+                work.empty_items(store, bulk_insert.COLLECTION)
+                with store.process([sys.executable, "-m", bulk_insert.__name__]):
+                    while store.mongo[bulk_insert.COLLECTION].find_one() is None:
+                        time.sleep(0.05)
+                    return median(10.0)
+
+            yield beside, lambda: median(5.0)
+
+
 def tags_of(number: int) -> list[str]:
     """Return the tags of the item of this number."""
     return [f"{prefix}{number % many}" for prefix, many in TAGS.items()]
@@ -131,5 +157,12 @@ WRITING: Final[tuple[Benchmark, ...]] = (
         during_an_import,
         unit="ms",
         takes_long=True,
+    ),
+    ratio(
+        "post-import-limit",
+        "the limit of that: the naive dual write's POST while a bare `insert_many` writes beside it, over the idle one",
+        Target(3, "most"),
+        beside_a_bulk,
+        unit="ms",
     ),
 )
