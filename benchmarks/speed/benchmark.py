@@ -181,7 +181,7 @@ def of_figures(
     low, high = min(figures), max(figures)
     mean = sum(figures) / len(figures)
     unit = benchmark.target.unit
-    value = f"{mean:.2f} {unit} ({low:.2f} to {high:.2f})"
+    value = f"{mean:.2f}{unit and ' ' + unit} ({low:.2f} to {high:.2f})"
     verdict = benchmark.target.verdict(low, high)
     aim = benchmark.target.value
     target = str(benchmark.target)

@@ -7,8 +7,10 @@ from functools import partial
 from itertools import count
 from typing import Final
 
+import psutil
+
 from benchmarks.speed import work
-from benchmarks.speed.benchmark import Benchmark, Measure, Scale, Target, ratio
+from benchmarks.speed.benchmark import Benchmark, Measure, Report, Result, Scale, Target, of_figures, ratio
 from benchmarks.speed.servers import Document, Servers, Store
 from shared.background import in_background
 from shared.mongo import ensure_read_models
@@ -18,6 +20,7 @@ FLOOR: Final = "items_floor"
 VERSIONS: Final = 4
 RENAMED_ITEMS: Final = 4_000
 OWNER: Final = 1
+ROUNDS_OF_CORES: Final = 7
 
 
 def _backlog(store: Store, number: int, version: int = 1) -> float:
@@ -144,6 +147,23 @@ def two_processes(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Mea
         yield lambda: measured(two), lambda: measured(one)
 
 
+def cores_left(benchmark: Benchmark, servers: Servers, scale: Scale, report: Report) -> Sequence[Result]:
+    """Return the processors' time over the part of it that one projector and its databases use while they drain."""
+    number, found = scale.of(50_000), []
+    with servers.store() as store, store.projector():
+        for _ in range(scale.times(ROUNDS_OF_CORES)):
+            work.empty_items(store)
+            with work.held_back(store) as held:
+                work.append_items(held, 1, number)
+            before = psutil.cpu_times()
+            work.drained_in(store, number)
+            spent = [after - then for after, then in zip(psutil.cpu_times(), before, strict=True)]
+            idle = dict(zip(before._fields, spent, strict=True))["idle"]
+            found.append(sum(spent) / (sum(spent) - idle))
+            report(f"{found[-1]:.2f}")
+    return of_figures(benchmark, found)
+
+
 DRAIN: Final[tuple[Benchmark, ...]] = (
     ratio(
         "drain-creates",
@@ -188,4 +208,10 @@ DRAIN: Final[tuple[Benchmark, ...]] = (
         unit="renames/s",
     ),
     ratio("drain-two", "drain by two projector processes over one", Target(1.2), two_processes, unit="events/s"),
+    Benchmark(
+        "drain-two-limit",
+        "the limit of that: all of the processors' time over what one projector and its databases use of it",
+        Target(1.2),
+        cores_left,
+    ),
 )
