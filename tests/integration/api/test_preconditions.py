@@ -263,12 +263,10 @@ def test_changing_items_and_deleting_their_owner_do_not_deadlock(
 
 @contextmanager
 def recorded() -> Iterator[list[str]]:
-    """Yield the statements that commands send, by first word and table; WITH by what it inserts first. No wakes."""
+    """Yield the statements that commands send, by first word and table; WITH by what it inserts first."""
     statements: list[str] = []
 
     def record(statement: str) -> None:
-        if "NOTIFY" in statement:
-            return
         words = statement.replace("\n", " ").split()
         if words[0] == "WITH":
             words = words[words.index("INSERT") :]

@@ -246,7 +246,7 @@ def test_a_hundred_concurrent_waiting_writes_cost_one_listen_connection_not_a_hu
     wait_until(lambda: len(checks()) >= 2, "it has checked twice")
     # All of them are asked about in one statement a second, and nothing else is but for the last wakes.
     assert checks() == [WAITERS] * len(checks())
-    assert all("pg_notify" in query for query, _ in statements if "outbox_failures" not in query)
+    assert all("NOTIFY" in query for query, _ in statements if "outbox_failures" not in query)
     assert backends(postgres, "query LIKE 'LISTEN%'") == 1
     assert backends(postgres) <= 5 + 3  # the pool; listening, checking and waking
     drain(relay)
