@@ -109,7 +109,7 @@ class UnitOfWork:
         )
         if self._request_key is not None:
             await idempotency.store(self._connection, self._request_key, event, message_id)
-        wake = Wake(message_id, "awaited" if self._awaited else "unawaited")
+        wake = Wake.of(message_id, awaited=self._awaited)
         try:
             await (self._waker.commit(self._connection, wake) if self._waker else self._connection.commit())
         except (psycopg.Error, asyncio.CancelledError) as error:

@@ -59,7 +59,7 @@ class Consistency:
         visible = await self._was_visible(committed)
         if committed.repeated and not visible:
             # Whoever was woken for it then may have been busy with other things, or gone.
-            self._waker.wake(Wake(committed.message_id, "awaited" if self.preference.waits else "unawaited"))
+            self._waker.wake(Wake.of(committed.message_id, awaited=self.preference.waits))
         fields = self._request.scope["log_fields"]
         fields.update(message_id=committed.message_id, commit_seconds=round(committed.seconds, 6))
         if committed.repeated:

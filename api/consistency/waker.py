@@ -80,7 +80,6 @@ class Waker:
             if wake:
                 await connection.execute(_notification(wake).encode())
                 self._quiet_from = time.monotonic() + COALESCE_SECONDS
-                await asyncio.sleep(COALESCE_SECONDS)
                 await self._gather()
 
     async def _gather(self) -> None:

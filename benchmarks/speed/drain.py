@@ -23,10 +23,15 @@ OWNER: Final = 1
 ROUNDS_OF_CORES: Final = 7
 
 
+def _append(store: Store, number: int, version: int = 1, to_version: int = 0) -> None:
+    """Commit the messages of `number` items at once."""
+    with work.held_back(store) as held:
+        work.append_items(held, 1, number, version, to_version)
+
+
 def _backlog(store: Store, number: int, version: int = 1) -> float:
     """Commit the messages of `number` items at once, and return how many events a second are settled."""
-    with work.held_back(store) as held:
-        work.append_items(held, 1, number, version)
+    _append(store, number, version)
     return number / work.drained_in(store, number)
 
 
@@ -79,8 +84,7 @@ def versions(servers: Servers, scale: Scale, *, bare: bool = False) -> Iterator[
 
         def ours() -> float:
             work.empty_items(store)
-            with work.held_back(store) as held:
-                work.append_items(held, 1, number, to_version=VERSIONS)
+            _append(store, number, to_version=VERSIONS)
             seconds = _bare(store, each[-1]) if bare else work.drained_in(store, number * VERSIONS)
             return number * VERSIONS / seconds
 
@@ -153,8 +157,7 @@ def cores_left(benchmark: Benchmark, servers: Servers, scale: Scale, report: Rep
     with servers.store() as store, store.projector():
         for _ in range(scale.times(ROUNDS_OF_CORES)):
             work.empty_items(store)
-            with work.held_back(store) as held:
-                work.append_items(held, 1, number)
+            _append(store, number)
             before = psutil.cpu_times()
             work.drained_in(store, number)
             spent = [after - then for after, then in zip(psutil.cpu_times(), before, strict=True)]

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
@@ -91,7 +91,7 @@ class Store:
         """Run `projector run` meanwhile; it relays already."""
         before = self._lanes()
         with self.process([sys.executable, "-m", "projector.cli", "run"], **environment) as process:
-            _wait_until(lambda: self._lanes() > before, "the projector relays", process)
+            wait_until(lambda: self._lanes() > before, "the projector relays", process)
             yield process
 
     @contextmanager
@@ -101,7 +101,7 @@ class Store:
             port = free.getsockname()[1]
         url = f"http://127.0.0.1:{port}"
         with self.process(command, API_PORT=str(port), **environment) as process:
-            _wait_until(lambda: _answers(f"{url}/health"), f"{url} answers", process)
+            wait_until(lambda: _answers(f"{url}/health"), f"{url} answers", process)
             yield url
 
     @contextmanager
@@ -189,7 +189,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _wait_until(condition: Any, what: str, process: subprocess.Popen[bytes]) -> None:
+def wait_until(condition: Callable[[], object], what: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until it holds. Raises RuntimeError when the process ends before, TimeoutError when it takes too long."""
     until = time.monotonic() + START_SECONDS
     while not condition():
         if process.poll() is not None:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +12,7 @@ from benchmarks.speed import load, work
 from benchmarks.speed.benchmark import Benchmark, Measure, Scale, Sides, Target, ratio
 from benchmarks.speed.load import Load, Request
 from benchmarks.speed.rivals import bulk_insert
-from benchmarks.speed.servers import Servers, Store
+from benchmarks.speed.servers import Servers, Store, wait_until
 from shared.read_models import ITEMS_READ
 
 DUAL_WRITE: Final = (sys.executable, "-m", "benchmarks.speed.rivals.dual_write")
@@ -103,9 +102,8 @@ def beside_a_bulk(servers: Servers, scale: Scale) -> Iterator[tuple[Measure, Mea
 
             def beside() -> float:
                 work.empty_items(store, bulk_insert.COLLECTION)
-                with store.process([sys.executable, "-m", bulk_insert.__name__]):
-                    while store.mongo[bulk_insert.COLLECTION].find_one() is None:
-                        time.sleep(0.05)
+                with store.process([sys.executable, "-m", bulk_insert.__name__]) as process:
+                    wait_until(store.mongo[bulk_insert.COLLECTION].find_one, "it inserts", process)
                     return median(10.0)
 
             yield beside, lambda: median(5.0)

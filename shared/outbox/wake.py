@@ -22,6 +22,11 @@ class Wake:
     lowest: int
     kind: Kind = "any"
 
+    @classmethod
+    def of(cls, message_id: int, *, awaited: bool) -> Self:
+        """Return the wake for one message."""
+        return cls(message_id, "awaited" if awaited else "unawaited")
+
     def encode(self) -> str:
         """Return the payload of the notification."""
         return f"{PREFIXES[self.kind]}{self.lowest}"

@@ -258,7 +258,7 @@ def test_of_wakes_that_are_sent_as_one_the_lowest_identity_goes(
     async def wake_three_times() -> None:
         waker = Waker(api_settings, "kata-api test")
         for message_id, is_awaited in zip((8, 5, 9), awaited, strict=True):
-            waker.wake(Wake(message_id, "awaited" if is_awaited else "unawaited"))
+            waker.wake(Wake.of(message_id, awaited=is_awaited))
         async with sending(waker):
             assert await heard(1, 20) == [payload]
 
